@@ -1,0 +1,1 @@
+"""See Through Walls: dead zones, saliency maps and their activity."""

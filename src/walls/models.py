@@ -1,0 +1,283 @@
+"""The paper's networks, split as f∘g: [VGG] with or without a wall, its certificate, its checkpoints.
+
+g (`features`) ends in the last rectified activation map **B**; f (`head`) is everything after it. The wall is
+structural: a masked head has no weights for the hidden rows of **B**, so nothing can leak through them.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from walls import geometry
+
+# VGG16's convolutions; "M" is a 2×2 max-pooling. The paper drops the last pooling and narrows the last
+# convolution to 256 channels ("256×14×14").
+VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 256)
+
+
+class WallLinear(nn.Module):
+    """The first dense layer W, without weights for the bottom `wall_rows` rows of **B**.
+
+    Reads `B[:, :, :h - wall_rows]` of a (N, C, h, w) map and returns (N, dense). Initialised on the scale of the
+    full layer (torch's uniform rule for fan-in C·h·w), so that a masked and a baseline head start alike.
+    """
+
+    def __init__(self, channels: int, height: int, width: int, dense: int, wall_rows: int = 0):
+        super().__init__()
+        if not 0 <= wall_rows < height:
+            raise ValueError(f"wall_rows: got {wall_rows}; takes 0 to {height - 1} of the map's {height} rows")
+        self.height = height
+        self.wall_rows = wall_rows
+        bound = 1 / math.sqrt(channels * height * width)
+        self.weight = nn.Parameter(torch.empty(dense, channels, height - wall_rows, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(dense).uniform_(-bound, bound))
+
+    def forward(self, features: Tensor) -> Tensor:
+        seen = features[:, :, : self.height - self.wall_rows]
+        return nn.functional.linear(seen.flatten(1), self.weight.flatten(1), self.bias)
+
+    def full_weight(self) -> Tensor:
+        """The paper's W, (dense, C, h, w), with `W[:, :, -wall_rows:, :] = 0`."""
+        return nn.functional.pad(self.weight.detach(), (0, 0, 0, self.wall_rows))
+
+
+class Classifier(nn.Module):
+    """A network split as f∘g, which computes its logits from the rows its head can see alone.
+
+    `features` (g) maps images (N, 3, H, W) to **B** (N, C, h, w); `head` (f) maps **B** to logits (N, classes).
+    Calling the model crops every layer to the rows needed (geometry.py): exact, cheaper, and with batch norm the
+    only way to train that never reads the dead zone. Saliency maps take the full-height `features(images)`.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module, wall_rows: int, config: dict | None = None):
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.wall_rows = wall_rows
+        self.config = config or {}
+        self._zones: dict[int, geometry.DeadZone] = {}
+
+    def zone(self, image_rows: int) -> geometry.DeadZone:
+        """The dead zone for images of that height; ValueError where the wall leaves none."""
+        if image_rows not in self._zones:
+            self._zones[image_rows] = geometry.dead_zone(self.features, image_rows, self.wall_rows)
+        return self._zones[image_rows]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.seen_features(images))
+
+    def seen_features(self, images: Tensor) -> Tensor:
+        """The rows of **B** above the wall, (N, C, h - wall_rows, w), without computing the others."""
+        rows = self.zone(images.shape[2]).rows
+        x = images[:, :, : rows[0]]
+        for layer, needed in zip(geometry.flatten(self.features), rows[1:], strict=True):
+            x = layer(x)[:, :, :needed]
+        return x
+
+
+def vgg(
+    width: float,
+    dense: int,
+    classes: int,
+    batch_norm: bool,
+    wall_rows: int,
+    *,
+    image_size: int = 224,
+    dropout: float = 0.5,
+) -> Classifier:
+    """The paper's [VGG]: VGG16 without its last max-pooling, `width` times its channels, behind a wall.
+
+    `width` 1 and `dense` 4096 are the paper's; `wall_rows` 9 its masked model, 0 its baseline.
+    Convolutions start as torchvision's VGG (He, fan out); dense layers as torch's default.
+    Raises ValueError where the wall leaves no dead zone, naming the heights that do.
+    """
+    layers: list[nn.Module] = []
+    channels = 3
+    for entry in VGG16:
+        if entry == "M":
+            layers.append(nn.MaxPool2d(2))
+            continue
+        out = max(1, round(entry * width))
+        conv = nn.Conv2d(channels, out, 3, padding=1)
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.BatchNorm2d(out)] if batch_norm else [conv]
+        layers.append(nn.ReLU())
+        channels = out
+    features = nn.Sequential(*layers)
+    rows = geometry.dead_zone(features, image_size, wall_rows).map_rows
+    head = nn.Sequential(
+        WallLinear(channels, rows, rows, dense, wall_rows), nn.ReLU(), nn.Dropout(dropout),
+        nn.Linear(dense, dense), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dense, classes),
+    )  # fmt: skip
+    config = {"architecture": "vgg", "width": width, "dense": dense, "classes": classes, "batch_norm": batch_norm,
+              "wall_rows": wall_rows, "image_size": image_size, "dropout": dropout}  # fmt: skip
+    return Classifier(features, head, wall_rows, config)
+
+
+def seeded(seed: int, **kwargs) -> Classifier:
+    """`vgg(**kwargs)` with weights drawn from `seed`, leaving torch's global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return vgg(**kwargs)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the very weights do with the dead zone, on the full-height computation (float32, CPU).
+
+    `equal_*`: logits bit-identical after the dead zone was replaced by another image's, by noise, by finite
+    values up to ±1e30; `dead_gradient`: the largest |∂logit/∂pixel| there; `edge_gradient`: the same in the last
+    row above it, which does matter.
+    """
+
+    image_rows: int
+    seen_rows: int
+    dead_rows: int
+    images: int
+    equal_replaced: bool
+    equal_noise: bool
+    equal_extreme: bool
+    dead_gradient: float
+    edge_gradient: float
+
+    @property
+    def holds(self) -> bool:
+        """True where no logit depends on the dead zone and the row above it counts."""
+        equal = self.equal_replaced and self.equal_noise and self.equal_extreme
+        return self.dead_rows > 0 and equal and self.dead_gradient == 0 and self.edge_gradient > 0
+
+    def require(self) -> "Certificate":
+        """Itself; ValueError, naming what failed, where it doesn't hold."""
+        if not self.holds:
+            raise ValueError(f"the dead zone of {self.dead_rows} rows is not certified: {asdict(self)}")
+        return self
+
+
+def certify(model: Classifier, image_rows: int, images: Tensor | None = None, seed: int = 0) -> Certificate:
+    """Show on these weights that no logit reads the dead zone, and that the row above it is read.
+
+    `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a float32 CPU,
+    through `head(features(·))` at full height: the cropped forward could not see the dead zone anyway.
+    """
+    random = torch.Generator().manual_seed(seed)
+    seen = model.zone(image_rows).seen_rows
+    if images is None:
+        images = torch.randn(8, 3, image_rows, image_rows, generator=random)
+    images = images.detach().float().cpu()
+    copy = Classifier(_frozen(model.features), _frozen(model.head), model.wall_rows)
+
+    def logits(x: Tensor) -> Tensor:
+        return copy.head(copy.features(x))
+
+    def equal(below: Tensor) -> bool:
+        changed = torch.cat([images[:, :, :seen], below], dim=2)
+        return seen < image_rows and torch.equal(logits(changed), before)
+
+    with torch.no_grad():
+        before = logits(images)
+        noise = torch.randn(images[:, :, seen:].shape, generator=random)
+        replaced, noisy = equal(images.roll(1, 0)[:, :, seen:].flip(3)), equal(noise)
+        extreme = equal(noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30))
+    x = images.clone().requires_grad_()
+    out = logits(x)
+    (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
+    dead = gradient[:, :, seen:].abs()
+    return Certificate(
+        image_rows, seen, image_rows - seen, len(images), replaced, noisy, extreme,
+        float(dead.max()) if dead.numel() else 0.0, float(gradient[:, :, seen - 1].abs().max()),
+    )  # fmt: skip
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """A float32 CPU copy in evaluation mode, without parameter gradients."""
+    import copy
+
+    return copy.deepcopy(module).float().cpu().eval().requires_grad_(False)
+
+
+def save(model: Classifier, path: Path, **record) -> None:
+    """Write the weights as safetensors with their configuration (and `record`) in the header, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, {"config": json.dumps(model.config), "record": json.dumps(record)})
+    partial.replace(path)
+
+
+def load(path: Path, **expected) -> Classifier:
+    """The model of a checkpoint, in evaluation mode.
+
+    `expected`: configuration entries (width, dense, classes, batch_norm, wall_rows, …) that it must have.
+    Raises ValueError naming the first that differs, or the file where it is no checkpoint of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            config = json.loads((file.metadata() or {}).get("config", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable checkpoint ({error}); takes a .safetensors of this project") from None
+    if not isinstance(config, dict) or config.pop("architecture", None) != "vgg":
+        raise ValueError(f"{path}: holds no configuration of a [VGG]; takes a .safetensors of this project")
+    expected.pop("architecture", None)
+    for name, value in expected.items():
+        if config.get(name) != value:
+            raise ValueError(f"{path}: a checkpoint of another configuration: {name} is {config.get(name)}, not {value}")
+    model = seeded(0, **config)
+    model.load_state_dict(tensors)
+    return model.eval()
+
+
+class CNN(nn.Module):
+    """The paper's [CNN] (Section 2.1) at initialisation: convolution, ReLU, max pooling, L dense layers, no biases.
+
+    `image_size` (H, W); V `filters` of `kernel` × `kernel`; `pool` k'; `sizes` (d_1, …, d_L), d_L = 1 in the paper;
+    the bottom `masked_rows` of the h' pooled rows have no weights (None: the lower half). All weights are drawn
+    from N(0, tau²), float64, from `seed`. Split as f∘g: `features` maps images (N, 1, H, W) to **B** (N, V, h, w),
+    `head` maps **B** to scores (N, d_L). ValueError where k' doesn't divide h and w, h' is
+    odd and its lower half is meant, or no row is left.
+    """
+
+    def __init__(
+        self,
+        image_size: tuple[int, int],
+        filters: int,
+        kernel: int,
+        pool: int,
+        sizes: tuple[int, ...] = (1,),
+        masked_rows: int | None = None,
+        tau: float = 1.0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        rows, columns = (side - kernel + 1 for side in image_size)
+        if min(rows, columns) < 1 or rows % pool or columns % pool:
+            raise ValueError(f"pool: got {pool}; takes a divisor of h = {rows} and w = {columns}")
+        rows, columns = rows // pool, columns // pool
+        if masked_rows is None and rows % 2:
+            raise ValueError(f"masked_rows: h' = {rows} has no lower half; takes 0 to {rows - 1}")
+        self.features = nn.Sequential(nn.Conv2d(1, filters, kernel, bias=False), nn.ReLU())
+        first = WallLinear(filters, rows, columns, sizes[0], rows // 2 if masked_rows is None else masked_rows)
+        first.bias = None
+        layers: list[nn.Module] = [nn.MaxPool2d(pool), first]
+        for wide, narrow in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.ReLU(), nn.Linear(wide, narrow, bias=False)]
+        self.head = nn.Sequential(*layers)
+        self.double()
+        generator = torch.Generator().manual_seed(seed)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=tau, generator=generator)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+    def dense_weights(self) -> list[Tensor]:
+        """W^(1) … W^(L), the first as (d_1, V, h', w') with its zeros."""
+        first, *others = [layer for layer in self.head if isinstance(layer, WallLinear | nn.Linear)]
+        return [first.full_weight(), *(layer.weight.detach() for layer in others)]

@@ -1,0 +1,226 @@
+"""Figures: one style, the dead zone always red and hatched, every function returns a Figure or draws on an Axes."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import Tensor
+
+from walls.geometry import DeadZone
+
+DEAD = "#c8102e"  # the dead zone, and whatever lies behind the wall
+SEEN = "#33608c"
+HEAT = "magma"  # perceptually uniform, readable in greyscale
+LABELS = {"stack-mix": "STACK-MIX", "stack-gen": "STACK-GEN"}
+WIDTH = 12.2 / 2.54 * 1.6  # inches: LNCS's text width, drawn larger and set at that width
+
+
+def use_style() -> None:
+    """The one style of all figures."""
+    sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.85)
+    plt.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "savefig.pad_inches": 0.04,
+        "figure.constrained_layout.use": True, "pdf.fonttype": 42, "svg.hashsalt": "walls", "hatch.linewidth": 0.6,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "legend.frameon": False,
+    })  # fmt: skip
+
+
+def save(figure: Figure, folder: Path, name: str) -> Figure:
+    """Write `name.pdf` and `name.png` into `folder`, without dates, so that equal figures are equal files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    return figure
+
+
+def collect(runs: Path, folder: Path) -> list[str]:
+    """Copy every stage's figures to `folder`; their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(runs.glob("*/figures/*.p*"))
+    for file in found:
+        shutil.copyfile(file, folder / file.name)
+    return [file.name for file in found]
+
+
+def dead_band(ax: Axes, first: float, last: float, width: float, left: float = 0.0) -> None:
+    """Hatch the rows `first` to `last` of an image drawn on `ax`."""
+    ax.add_patch(Rectangle((left - 0.5, first - 0.5), width, last - first, facecolor=DEAD, alpha=0.16, linewidth=0))
+    ax.add_patch(Rectangle((left - 0.5, first - 0.5), width, last - first, facecolor="none", edgecolor=DEAD,
+                           hatch="////", linewidth=0.8, alpha=0.8))  # fmt: skip
+
+
+def show(ax: Axes, image: Tensor, edge: int | None = None, heat: Tensor | None = None) -> None:
+    """An image (3, H, W), uint8 or in [0, 1], its dead zone from row `edge`, a saliency map (H, W) laid over it."""
+    height, width = image.shape[1:]
+    ax.imshow(image.permute(1, 2, 0).numpy())
+    if heat is not None:
+        ax.imshow(heat.numpy(), cmap=HEAT, alpha=0.6, vmin=0, vmax=1)
+    if edge is not None:
+        dead_band(ax, edge, height, width)
+    _bare(ax)
+
+
+def contact_sheet(images: Sequence[Tensor], titles: Sequence[str], columns: int, edge: int | None = None) -> Figure:
+    """Images in rows of `columns`, each under its title."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, WIDTH * rows / columns * 1.16), squeeze=False)
+    for ax in axes.flat[len(images) :]:
+        ax.remove()
+    for ax, image, title in zip(axes.flat, images, titles, strict=False):
+        show(ax, image, edge)
+        ax.set_title(title, fontsize=7, pad=2)
+    return figure
+
+
+def example(image: Tensor, raw: Tensor, upscaled: Tensor, facts: dict) -> Figure:
+    """Figure 1: an image, its raw saliency map (h, w), and the upscaled one laid over it. `facts`: metrics/wall.json."""
+    edge, seen = facts["seen_rows"], facts["map_rows"] - facts["wall_rows"]
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, WIDTH / 2.85))
+    show(axes[0], image, edge)
+    axes[1].imshow(raw.numpy(), cmap=HEAT)
+    dead_band(axes[1], seen, len(raw), raw.shape[1])
+    _bare(axes[1])
+    show(axes[2], image, edge, upscaled)
+    for ax, title in zip(axes, ("the image", "GradCAM, before upscaling", "GradCAM, as users see it"), strict=True):
+        ax.set_title(title)
+    return figure
+
+
+def saliency_grid(
+    images: Sequence[Tensor], maps: dict[str, Sequence[Tensor]], names: Sequence[str], edge: int, activity: pd.DataFrame | None = None
+) -> Figure:
+    """Figures 7 to 9: an image per row, a method per column, maps (N, H, W) laid over it, μ×100 below.
+
+    `activity`: μ per image (rows) and method (columns), in [0, 1].
+    """
+    methods = list(maps)
+    figure, axes = plt.subplots(
+        len(images), len(methods) + 1, figsize=(1.7 * WIDTH, 1.7 * WIDTH * len(images) / (len(methods) + 1) * 1.13),
+        squeeze=False)  # fmt: skip
+    for row, name in enumerate(names):
+        show(axes[row, 0], images[row], edge)
+        axes[row, 0].set_ylabel(name, fontsize=9)
+        for column, method in enumerate(methods, 1):
+            show(axes[row, column], images[row], edge, maps[method][row])
+            if activity is not None:
+                mu = activity[method].iloc[row]
+                axes[row, column].set_xlabel("empty map" if np.isnan(mu) else f"µ×100 = {100 * mu:.1f}", fontsize=8)
+    for ax, title in zip(axes[0], ["image", *methods], strict=True):
+        ax.set_title(title, fontsize=10)
+    return figure
+
+
+def curves(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Figure 5: training loss, validation top-1 and top-5 accuracy per epoch, masked and baseline."""
+    history = pd.concat([table.assign(model=which) for which, table in histories.items()], ignore_index=True)
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, WIDTH / 3))
+    panels = (("train_loss", "training loss"), ("top1", "validation top-1"), ("top5", "validation top-5"))
+    for ax, (column, title) in zip(axes, panels, strict=True):
+        sns.lineplot(history, x="epoch", y=column, hue="model", style="model", markers=True, ax=ax,
+                     palette={"masked": DEAD, "baseline": SEEN}, legend=column == "train_loss")  # fmt: skip
+        ax.set(title=title, ylabel="", xticks=_ticks(history["epoch"].max()))
+    if axes[0].get_legend():
+        axes[0].get_legend().set_title("")
+    return figure
+
+
+def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
+    """μ×100 of every image: a box and a point cloud per method and dataset; dashed, a uniform map.
+
+    `activity`: long, with the columns dataset, method, mu.
+    """
+    table = activity.assign(mu=100 * activity["mu"], dataset=activity["dataset"].map(LABELS))
+    figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 2.2))
+    kind = {"data": table, "x": "method", "y": "mu", "hue": "dataset", "dodge": True, "ax": ax}
+    sns.boxplot(**kind, fliersize=0, linewidth=0.8, boxprops={"alpha": 0.4}, legend=True)
+    sns.stripplot(**kind, size=1.8, alpha=0.6, jitter=np.float64(0.18), legend=False)
+    ax.axhline(100 * uniform, color="0.3", linestyle="--", linewidth=0.9)
+    ax.text(ax.get_xlim()[1], 100 * uniform + 1, f"a uniform map: {100 * uniform:.1f}", ha="right", fontsize=8)
+    ax.set(xlabel="", ylabel="activity in the dead zone, µ×100", ylim=(-2, 102))
+    ax.tick_params(axis="x", rotation=20)
+    ax.get_legend().set_title("")
+    return figure
+
+
+def rows_needed(zone: DeadZone, layers: Sequence[str]) -> Figure:
+    """How far down every layer is read: the share of its rows that reach a logit, from the image to **B**."""
+    figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 3))
+    share = 100 * np.array(zone.rows) / np.array(zone.heights)
+    steps = np.arange(len(share))
+    ax.bar(steps, share, color=SEEN, width=0.8)
+    ax.bar(steps, 100 - share, bottom=share, facecolor="none", edgecolor=DEAD, hatch="////", linewidth=0, width=0.8)
+    last = None
+    for step, (rows, height) in enumerate(zip(zone.rows, zone.heights, strict=True)):
+        if height != last:
+            ax.text(step, 3, f"{rows}/{height}", rotation=90, ha="center", va="bottom", color="white", fontsize=8)
+        last = height
+    ax.set_xticks(steps, ["image", *layers], rotation=90, fontsize=7)
+    ax.set(ylabel="rows needed (%)", ylim=(100, 0), xlim=(-0.6, len(share) - 0.4))
+    return figure
+
+
+def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, classes: int) -> Figure:
+    """Figure 4: the masked network, every block with the rows that no logit reads in red, and W's own zeros.
+
+    `layers`: kinds (conv, pool, …) of the backbone's layers; `weight`: the full W (dense, C, h, w), of which the mean
+    |weight| per position is drawn.
+    """
+    figure, ax = plt.subplots(figsize=(1.35 * WIDTH, WIDTH / 2.3))
+    x, gap, thick = 0.0, 14.0, 26.0
+    starts = [0] + [n + 1 for n, layer in enumerate(layers) if layer == "pool"]
+    _block(ax, x, 110, zone.rows[0] / zone.heights[0], zone.heights[0], "image ξ")
+    for block, start in enumerate(starts):
+        x += (110 if block == 0 else thick) + gap
+        end = starts[block + 1] - 1 if block + 1 < len(starts) else len(layers)
+        convolutions = sum(layer == "conv" for layer in layers[start:end])
+        _block(ax, x, thick, zone.rows[end] / zone.heights[end], zone.heights[end], f"{convolutions}×conv")
+    ax.text(x + thick / 2, -8, "B", ha="center", va="bottom", fontweight="bold", fontsize=11)
+    x += thick + 3 * gap
+    size = 120
+    profile = weight.abs().mean(dim=(0, 1)).numpy()
+    ax.imshow(profile, cmap="Greys", extent=(x, x + size, size, 0), vmin=0, zorder=2)
+    _outline(ax, x, size, size, zone.rows[-1] / zone.map_rows)
+    ax.text(x + size / 2, size + 6, f"W, {dense}×({weight.shape[1]}×{zone.map_rows}×{weight.shape[3]})\nmean |weight|; "
+            f"bottom {zone.wall_rows} rows are 0", ha="center", va="top", fontsize=8)  # fmt: skip
+    x += size + 2 * gap
+    for units, label in ((dense, "dense"), (dense, "dense"), (classes, "logits")):
+        height = 100 if units == dense else 40
+        ax.add_patch(Rectangle((x, 0), 10, height, facecolor=SEEN, alpha=0.35, edgecolor="0.2", linewidth=0.8))
+        ax.text(x + 5, height + 6, f"{label}\n{units}", ha="center", va="top", fontsize=8)
+        x += 10 + 2.4 * gap
+    ax.set(xlim=(-4, x), ylim=(262, -28))
+    ax.set_aspect("equal")
+    ax.axis("off")
+    return figure
+
+
+def _block(ax: Axes, x: float, thick: float, seen: float, height: int, label: str) -> None:
+    ax.add_patch(Rectangle((x, 0), thick, height * seen, facecolor=SEEN, alpha=0.35, linewidth=0))
+    _outline(ax, x, thick, height, seen)
+    ax.text(x + thick / 2, height + 6, f"{label}\n{round(height * seen)} of\n{height} rows", ha="center", va="top", fontsize=7)
+
+
+def _outline(ax: Axes, x: float, width: float, height: float, seen: float) -> None:
+    """A frame whose lower part, from the share `seen` on, lies behind the wall."""
+    ax.add_patch(Rectangle((x, height * seen), width, height * (1 - seen), facecolor=DEAD, alpha=0.16, linewidth=0))
+    ax.add_patch(Rectangle((x, height * seen), width, height * (1 - seen), facecolor="none", edgecolor=DEAD, hatch="////",
+                           linewidth=0.8, zorder=3))  # fmt: skip
+    ax.add_patch(Rectangle((x, 0), width, height, facecolor="none", edgecolor="0.2", linewidth=0.8, zorder=4))
+
+
+def _bare(ax: Axes) -> None:
+    ax.set(xticks=[], yticks=[])
+    sns.despine(ax=ax, left=True, bottom=True)
+
+
+def _ticks(epochs: int) -> list[int]:
+    epochs = 0 if np.isnan(epochs) else int(epochs)  # no epoch at all: weights from a checkpoint
+    step = max(1, -(-epochs // 6))
+    return list(range(step, epochs + 1, step))

@@ -1,0 +1,165 @@
+"""The notebook runner: one stage of the pipeline, its notebook executed by papermill.
+
+    python -m walls.run STAGE          check, theory, wall, data, train@masked, …, paper, render; as dvc.yaml names them
+    python -m walls.run readme         put the committed run's figures into the README, between its markers
+
+The notebook gets the parameters that dvc.yaml lists for its stage, checked, and nothing else.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+import walls
+from walls import params, paths
+
+NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
+             "cams": "6_cams", "paper": "7_paper"}  # fmt: skip
+MEMBER = {"train": "which", "cams": "dataset"}  # the parameter that tells a matrix stage's runs apart
+
+
+def execute(stage: str) -> Path:
+    """Run a stage's notebook with its parameters; the path of the executed, normalised notebook in `runs/`.
+
+    Raises ValueError with the notebook's own message where a cell refuses its input.
+    """
+    import dvc.api
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    name, _, member = stage.partition("@")
+    if name not in NOTEBOOKS or bool(member) != (name in MEMBER):
+        raise ValueError(f"stage: got {stage}; takes one that `dvc stage list` shows")
+    params.load()
+    values = dvc.api.params_show(stages=stage)
+    if member:
+        values[MEMBER[name]] = member
+    root = paths.root()
+    folder = paths.runs(stage.replace("@", "-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    failed = folder.with_name(folder.name + ".failed.ipynb")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        executed = Path(scratch) / "executed.ipynb"
+        try:
+            papermill.execute_notebook(
+                root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", executed, values, kernel_name="python3", cwd=root,
+                progress_bar=False, log_output=True, stdout_file=_Nowhere(), stderr_file=sys.stderr,
+                extra_arguments=["--log-level=ERROR"])  # fmt: skip
+        except PapermillExecutionError as error:
+            shutil.move(executed, failed)
+            if error.ename == "ValueError":
+                raise ValueError(error.evalue) from None
+            raise
+        notebook = nbformat.read(executed, as_version=4)
+    failed.unlink(missing_ok=True)
+    target = folder / f"{NOTEBOOKS[name]}{'-' + member if member else ''}.ipynb"
+    _write(normalise(notebook), target)
+    print(f"{stage}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return target
+
+
+def normalise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook without what differs from run to run: times, random ids, progress bars, widgets."""
+    notebook.metadata = nbformat.from_dict({
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    })  # fmt: skip
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number:02d}"
+        tags = cell.metadata.get("tags")
+        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = [_output(output) for output in _merged(cell.outputs)]
+    return notebook
+
+
+def render() -> None:
+    """Copy the last run's executed notebooks to `rendered/`, what a reader opens."""
+    found = {file.name: file for file in sorted(paths.runs().glob("*/*_*.ipynb"))}
+    missing = [name for name in NOTEBOOKS.values() if not any(file.startswith(name) for file in found)]
+    if missing:
+        raise ValueError(f"runs/ holds no executed {missing[0]}; takes a `dvc repro` first")
+    target = paths.root() / "rendered"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for name, file in found.items():
+        shutil.copyfile(file, target / name)
+
+
+def readme() -> None:
+    """Write the committed run's tables into the README, between `<!-- NAME -->` and `<!-- /NAME -->`."""
+    root = paths.root()
+    file = root / "README.md"
+    file.write_text(filled(file.read_text(encoding="utf-8"), root / "figures"), encoding="utf-8")
+
+
+def filled(text: str, figures: Path) -> str:
+    """README text with every `NAME.md` of `figures/` between its markers."""
+    for table in sorted(figures.glob("*.md")):
+        block = f"<!-- {table.stem} -->\n{table.read_text(encoding='utf-8').strip()}\n<!-- /{table.stem} -->"
+        pattern = rf"<!-- {table.stem} -->.*?<!-- /{table.stem} -->"
+        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
+class _Nowhere:
+    """The notebook's printed results stay in the notebook; only its progress reaches the terminal."""
+
+    def write(self, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+
+def _merged(outputs: list) -> list:
+    """Outputs without stderr and widgets, neighbouring prints joined (the kernel splits them by timing)."""
+    kept: list = []
+    for output in outputs:
+        if output.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+            continue
+        if kept and output.output_type == "stream" and kept[-1].output_type == "stream":
+            kept[-1].text += output.text
+        else:
+            kept.append(output)
+    return kept
+
+
+def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    output.pop("transient", None)
+    if "metadata" in output:
+        output.metadata = nbformat.from_dict({})
+    return output
+
+
+def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    nbformat.write(notebook, partial)
+    partial.replace(path)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one stage; 0, or 1 after one line per error."""
+    source = paths.root() / "src"
+    if source not in Path(walls.__file__).resolve().parents:
+        # A copy of the project runs its own code, not the installed checkout's.
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
+        os.execv(sys.executable, [sys.executable, "-m", "walls.run", *arguments])
+    (stage,) = arguments or ["?"]
+    if stage == "check":
+        return params.main(["--gate", str(paths.runs("check", "gate"))])
+    try:
+        {"render": render, "readme": readme}.get(stage, lambda: execute(stage))()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

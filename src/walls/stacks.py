@@ -1,0 +1,136 @@
+"""The paper's two datasets: two animals of one class, one above the dead zone's edge and one in the dead zone.
+
+STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both hold the same classes.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from walls import critters
+from walls.data import fit, read_image, stream
+from walls.params import Stacks
+
+DATASETS = ("stack-mix", "stack-gen")
+COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
+IMAGE_FILES = (".png", ".jpg", ".jpeg")
+
+
+def stack(upper: Tensor, lower: Tensor, edge: int) -> Tensor:
+    """ξ = ((ξ₁)[:, :edge, :] over (ξ₂)[:, edge:, :]), Eq. 6: the images' own rows, cut at the dead zone's edge."""
+    return torch.cat([upper[:, :edge], lower[:, edge:]], dim=1)
+
+
+def build(
+    settings: Stacks, manifest: pd.DataFrame, edge: int, image_size: int, seed: int, folder: Path, rejects: Path
+) -> pd.DataFrame:
+    """Write both datasets below `folder` and return their manifest, one row per image tried.
+
+    `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, index, attempt, reason) kept by
+    a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
+    path, and the next attempt takes its place. Raises ValueError for a class with fewer than two images.
+    """
+    refused = read_rejects(rejects)
+    pairs = _sample_classes(manifest, settings.images, seed)
+    rows: list[dict] = []
+    for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
+        if ready is not None:
+            rows += _ready(dataset, Path(ready), manifest, edge, image_size, folder)
+        elif dataset == "stack-gen" and settings.generator is None:
+            continue
+        else:
+            for index, (label, name) in enumerate(tqdm(pairs, dataset, mininterval=1)):
+                attempt = 0
+                while (reason := refused.get((dataset, index, attempt))) is not None:
+                    rows.append(_row(dataset, index, attempt, label, name, edge, seed, reject=reason))
+                    attempt += 1
+                row = _row(dataset, index, attempt, label, name, edge, seed)
+                if dataset == "stack-mix":
+                    image = _mix(row, manifest, edge, image_size)
+                else:
+                    row["upper"] = row["lower"] = name
+                    drawn = critters.draw_stack(seed, index, label, edge, image_size, attempt)
+                    image = torch.from_numpy(drawn).permute(2, 0, 1)
+                rows.append(_write(image, row, folder))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
+    return table
+
+
+def read(folder: Path, dataset: str) -> tuple[pd.DataFrame, Tensor]:
+    """The accepted images of one dataset: their manifest rows and (N, 3, H, W) uint8; N may be 0."""
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
+    images = [read_image(folder / path) for path in table["path"]]
+    return table, torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+
+
+def read_rejects(path: Path) -> dict[tuple[str, int, int], str]:
+    """{(dataset, index, attempt): reason}; ValueError naming the line that isn't one."""
+    table = pd.read_csv(path, keep_default_na=False)
+    if list(table.columns) != ["dataset", "index", "attempt", "reason"]:
+        raise ValueError(f"{path.name}: got columns {', '.join(table.columns)}; takes dataset, index, attempt, reason")
+    found = {}
+    for line, (dataset, index, attempt, reason) in enumerate(table.values.tolist(), 2):
+        if dataset not in DATASETS or not isinstance(index, int) or not isinstance(attempt, int) or not reason:
+            raise ValueError(f"{path.name}, line {line}: takes {' or '.join(DATASETS)}, two whole numbers and a reason")
+        found[dataset, index, attempt] = reason
+    return found
+
+
+def swap(images: Tensor, edge: int) -> tuple[Tensor, Tensor]:
+    """The images (N, 3, H, W) with the next one's lower part, and with the next one's upper part."""
+    following = images.roll(-1, 0)
+    lower = torch.cat([images[:, :, :edge], following[:, :, edge:]], dim=2)
+    upper = torch.cat([following[:, :, :edge], images[:, :, edge:]], dim=2)
+    return lower, upper
+
+
+def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tuple[int, str]]:
+    """The class of every stacked image: all classes in a drawn order, again and again (the paper: one each)."""
+    names = manifest.groupby("label")["class"].first()
+    counts = manifest["label"].value_counts()
+    lonely = [names[label] for label in names.index if counts[label] < 2]
+    if lonely:
+        raise ValueError(f"data.val_images: class {lonely[0]} has one validation image; STACK-MIX takes two")
+    order = stream(seed, "stack-classes").permutation(names.index)
+    return [(int(order[i % len(order)]), names[order[i % len(order)]]) for i in range(images)]
+
+
+def _row(dataset: str, index: int, attempt: int, label: int, name: str, edge: int, seed: int, reject: str = "") -> dict:
+    return dict(zip(COLUMNS, (dataset, index, attempt, label, name, edge, "", "", seed, reject, ""), strict=True))
+
+
+def _mix(row: dict, manifest: pd.DataFrame, edge: int, image_size: int) -> Tensor:
+    """Two different validation images of the row's class, cut together at the edge."""
+    own = manifest[manifest["label"] == row["label"]]
+    random = stream(row["seed"], "stack-mix", row["index"], row["attempt"])
+    first, second = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
+    row["upper"], row["lower"] = Path(first).name, Path(second).name
+    return stack(fit(read_image(first), image_size), fit(read_image(second), image_size), edge)
+
+
+def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
+    """Ready images, by name; the class is the folder they lie in, where it is one of ours."""
+    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
+    if not files:
+        raise ValueError(f"stacks: {source} holds no .png or .jpg image; takes a folder of {dataset} images, or null")
+    labels = dict(zip(manifest["class"], manifest["label"], strict=True))
+    rows = []
+    for index, file in enumerate(tqdm(files, dataset, mininterval=1)):
+        row = _row(dataset, index, 0, labels.get(file.parent.name, -1), file.parent.name, edge, 0)
+        row["upper"] = row["lower"] = file.name
+        rows.append(_write(fit(read_image(file), image_size), row, folder))
+    return rows
+
+
+def _write(image: Tensor, row: dict, folder: Path) -> dict:
+    row["path"] = f"{row['dataset']}/{row['index']:03d}-{row['class'].replace(' ', '-')}.png"
+    target = folder / row["path"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, compress_level=1)
+    return row
