@@ -96,10 +96,10 @@ def definitions(
     }
 
 
-def saliency(coefficients: Array, b: Array) -> Array:
-    """σ(Σ_v α_v B^(v)), or σ(Σ_v α_v ⊙ B^(v)) where α has positions: (h, w)."""
+def weighted_sum(coefficients: Array, b: Array) -> Array:
+    """Σ_v α_v B^(v), or Σ_v α_v ⊙ B^(v) where α has positions: (h, w). The score is its σ."""
     alpha = coefficients if coefficients.ndim == 3 else coefficients[:, None, None]
-    return np.maximum((alpha * b).sum(axis=0), 0)
+    return (alpha * b).sum(axis=0)
 
 
 # --- The laws at initialisation --------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ def expected_scores(draws: FilterDraws) -> dict[str, tuple[float, float]]:
         "GradCAM": _mean(tau / d.positions * np.sqrt(d.seen) * _half_normal((d.b**2).sum(1))),
         "XGradCAM": _mean(tau / d.positions * _half_normal(((d.b * ratio) ** 2).sum(1))),
         "GradCAM++": _mean(shared * (d.b * rectified_share(d.s, tau)).sum(1)),
-        "drop": _mean(tau * _half_normal(((d.b * d.c) ** 2).sum(1))),
+        "AblationCAM, undivided": _mean(tau * _half_normal(((d.b * d.c) ** 2).sum(1))),
     }
 
 
@@ -181,7 +181,7 @@ def positive_probability(draws: FilterDraws) -> dict[str, float]:
         "LayerCAM": 0.0,
         "ScoreCAM": 1 - 0.5**v,
         "AblationCAM": float(1 - _cauchy(0.0, location, scale).mean()),
-        "drop": both,
+        "AblationCAM, undivided": both,
     }
 
 

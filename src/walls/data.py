@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import RandomResizedCrop, functional as tf
+from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.transforms.v2 import functional as tf
 from tqdm import tqdm
 
 from walls import critters
@@ -24,7 +25,6 @@ from walls.params import Data
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the paper's network takes them
 CROP_AREA = {"critters": (0.6, 1.0), "tiny-imagenet": (0.25, 1.0)}  # share of the image that a training crop keeps
 CROP_ASPECT = (0.8, 1.25)
-CACHE_BYTES = 1 << 30  # decoded images up to this size stay in memory
 
 
 def stream(*key: int | str) -> np.random.Generator:
@@ -86,50 +86,38 @@ def denormalise(images: Tensor) -> Tensor:
 
 
 class Images(Dataset):
-    """Manifest rows as (normalised image, label), augmented where a `crop_area` is given.
+    """Manifest rows as (image (3, size, size) uint8, label), augmented where a `crop_area` is given.
 
     Augmentation is random crop and flip, drawn per (seed, epoch, position): the order of reading and the
-    number of workers change nothing.
+    number of workers change nothing. Normalise a batch where it is used: on the device, all at once.
     """
 
     def __init__(self, manifest: pd.DataFrame, size: int, crop_area: tuple | None = None, seed: int = 0):
         self.paths = list(manifest["path"])
         self.labels = list(manifest["label"])
         self.size, self.crop_area, self.seed, self.epoch = size, crop_area, seed, 0
-        self._decoded: dict[int, Tensor] | None = {} if len(self.paths) * 3 * size * size <= CACHE_BYTES else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self._decode(index)
+        image = read_image(self.paths[index])
         if self.crop_area is None:
-            return normalise(fit(image, self.size)), self.labels[index]
+            return fit(image, self.size), self.labels[index]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(stream(self.seed, "augment", self.epoch, index).integers(2**63)))
             top, left, height, width = RandomResizedCrop.get_params(image, self.crop_area, CROP_ASPECT)
             flip = bool(torch.rand(()) < 0.5)
         image = tf.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
-        return normalise(tf.horizontal_flip(image) if flip else image), self.labels[index]
-
-    def _decode(self, index: int) -> Tensor:
-        if self._decoded is None:
-            return read_image(self.paths[index])
-        if index not in self._decoded:
-            self._decoded[index] = read_image(self.paths[index])
-        return self._decoded[index]
+        return (tf.horizontal_flip(image) if flip else image), self.labels[index]
 
 
-def loader(images: Images, batch_size: int, workers: int, shuffle_epoch: int | None = None) -> DataLoader:
-    """Batches of `images`: in order, or shuffled by (seed, epoch), the last incomplete one left out.
-
-    Images held in memory are read by this process, where they stay from epoch to epoch; workers read the others.
-    """
+def loader(images: Images, batch_size: int, workers: int, epoch: int | None = None) -> DataLoader:
+    """Batches of `images`: in order, or, given an epoch, shuffled by (seed, epoch) and without an incomplete last one."""
     order = None
-    if shuffle_epoch is not None:
-        images.epoch = shuffle_epoch
-        order = stream(images.seed, "shuffle", shuffle_epoch).permutation(len(images)).tolist()
-    workers = 0 if images._decoded is not None else workers
+    if epoch is not None:
+        images.epoch = epoch
+        order = stream(images.seed, "shuffle", epoch).permutation(len(images)).tolist()
     return DataLoader(images, batch_size, sampler=order, num_workers=workers, drop_last=order is not None)
 
 

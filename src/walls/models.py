@@ -77,8 +77,21 @@ class Classifier(nn.Module):
         rows = self.zone(images.shape[2]).rows
         x = images[:, :, : rows[0]]
         for layer, needed in zip(geometry.flatten(self.features), rows[1:], strict=True):
-            x = layer(x)[:, :, :needed]
+            x = _top_rows(layer, x, needed)
         return x
+
+
+def _top_rows(layer: nn.Module, x: Tensor, needed: int) -> Tensor:
+    """The first `needed` rows of `layer`'s output, given the input rows that they need."""
+    if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        top, side = layer.padding
+        kernel, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
+        if (needed - 1) * stride - top + dilation * (kernel - 1) + 1 == x.shape[2]:
+            # Padding above alone gives just these rows; cropping a convolution's output would copy it.
+            x = nn.functional.pad(x, (0, 0, top, 0))
+            return nn.functional.conv2d(x, layer.weight, layer.bias, layer.stride, (0, side), layer.dilation, layer.groups)
+    x = layer(x)
+    return x if x.shape[2] == needed else x[:, :, :needed]
 
 
 def vgg(
@@ -240,8 +253,8 @@ class CNN(nn.Module):
     `image_size` (H, W); V `filters` of `kernel` × `kernel`; `pool` k'; `sizes` (d_1, …, d_L), d_L = 1 in the paper;
     the bottom `masked_rows` of the h' pooled rows have no weights (None: the lower half). All weights are drawn
     from N(0, tau²), float64, from `seed`. Split as f∘g: `features` maps images (N, 1, H, W) to **B** (N, V, h, w),
-    `head` maps **B** to scores (N, d_L). ValueError where k' doesn't divide h and w, h' is
-    odd and its lower half is meant, or no row is left.
+    `head` maps **B** to scores (N, d_L). ValueError where k' doesn't divide h and w, h' is odd and its lower half is
+    meant, or no row is left.
     """
 
     def __init__(

@@ -39,12 +39,15 @@ def digit_and_map(image: Array, values: Array, size: Sizes, kernel: int, title: 
     return figure
 
 
-def expectation(samples: Mapping[int, tuple[float, float]], curves: Mapping[str, tuple[Sequence[int], Array]]) -> Figure:
+def expectation(
+    samples: Mapping[int, tuple[float, float]], curves: Mapping[str, tuple[Sequence[int], Array]]
+) -> Figure:
     """The expected score at one position against V: Monte Carlo {V: (mean, error)} with ± 4 errors, and lines."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.42 * WIDTH), width_ratios=(1.25, 1))
     v = np.array(list(samples))
     mean, error = np.array(list(samples.values())).T
     exact = dict(zip(*curves["exact expectation"], strict=True))
+    there = np.array([exact[x] for x in v])
     styles = {"exact expectation": ("0.15", "-"), "large-V limit": (SEEN, ":"), "moment bound, ours": (SEEN, "--"),
               "bound of Theorem 1 (Eq. 5)": (DEAD, "-.")}  # fmt: skip
     for name, (at, values) in curves.items():
@@ -53,11 +56,11 @@ def expectation(samples: Mapping[int, tuple[float, float]], curves: Mapping[str,
         axes[1].plot(at, np.array(values) / [exact[x] for x in at], line, color=color)
     points = {"fmt": "o", "color": "0.15", "markersize": 4, "capsize": 3, "linewidth": 1}
     axes[0].errorbar(v, mean, 4 * error, label="Monte Carlo, ± 4 errors", **points)
-    there = np.array([exact[x] for x in v])
     axes[1].errorbar(v, mean / there, 4 * error / there, **points)
     axes[1].axhline(1 / np.sqrt(2), color="0.6", linewidth=0.8)
-    axes[1].text(2, 1 / np.sqrt(2) - 0.06, "1/√2", fontsize=8, color="0.4")
-    axes[0].set(xscale="log", yscale="log", xlabel="number of filters V", ylabel="E[[GC]$_{ij}$]", ylim=(mean.min() / 3, None))
+    axes[1].text(0.8, 1 / np.sqrt(2) + 0.02, "1/√2", fontsize=8, color="0.4")
+    axes[0].set(xscale="log", yscale="log", xlabel="number of filters V", ylabel="E[[GC]$_{ij}$]")
+    axes[0].set_ylim(min(there) / 3, None)
     axes[0].set_title("expected GradCAM score in the dead zone")
     axes[0].legend(fontsize=7.5)
     axes[1].set(xscale="log", xlabel="number of filters V", ylim=(0, 1.3))
@@ -112,23 +115,26 @@ def model(size: Sizes, image_shape: tuple[int, int], filters: int, kernel: int, 
         ("B", (size.rows, size.columns), size.wall / size.rows, 3),
         ("C", (size.pooled_rows, size.pooled_columns), seen / size.pooled_rows, 3),
     ]
-    arrows = (f"$\\mathcal{{C}}$: {filters} filters\n{kernel}×{kernel}", "σ: ReLU", f"$\\mathcal{{M}}$: max\n{pool}×{pool}", "W$^{(1)}$")
+    convolution = f"$\\mathcal{{C}}$: {filters} filters\n{kernel}×{kernel}"
+    pooling = f"$\\mathcal{{M}}$: max\n{pool}×{pool}"
+    arrows = (convolution, "σ: ReLU", pooling, "W$^{(1)}$")
     x = 0.0
     for (name, (rows, columns), share, sheets), arrow in zip(stages, arrows, strict=True):
         height, width = 2.6 * rows / image_shape[0], 2.6 * columns / image_shape[0]
         for sheet in reversed(range(sheets)):
             left, top = x + 0.16 * sheet, 1.4 - height / 2 - 0.16 * sheet
+            edge, dead = top + height * share, height * (1 - share)
             ax.add_patch(Rectangle((left, top), width, height, facecolor="white", edgecolor="0.25", linewidth=0.9))
             ax.add_patch(Rectangle((left, top), width, height * share, facecolor=SEEN, alpha=0.3, linewidth=0))
-            ax.add_patch(Rectangle((left, top + height * share), width, height * (1 - share), facecolor=DEAD, alpha=0.14, linewidth=0))
-            ax.add_patch(Rectangle((left, top + height * share), width, height * (1 - share), facecolor="none",
-                                   edgecolor=DEAD, hatch="////", linewidth=0.7))  # fmt: skip
+            ax.add_patch(Rectangle((left, edge), width, dead, facecolor=DEAD, alpha=0.14, linewidth=0))
+            ax.add_patch(Rectangle((left, edge), width, dead, facecolor="none", edgecolor=DEAD, hatch="////",
+                                   linewidth=0.7))  # fmt: skip
         count = f"{filters}×" if sheets > 1 else ""
         ax.text(x + width / 2, 1.4 + height / 2 + 0.12, f"{name}\n{count}{rows}×{columns}", ha="center", va="top")
         x = _arrow(ax, x + width + 0.16 * (sheets - 1), arrow)
     for level in range(depth):
         tall = 1.6 if level < depth - 1 else 0.3
-        ax.add_patch(Rectangle((x, 1.4 - tall / 2), 0.25, tall, facecolor=SEEN, alpha=0.3, edgecolor="0.25", linewidth=0.9))
+        ax.add_patch(Rectangle((x, 1.4 - tall / 2), 0.25, tall, facecolor=SEEN, alpha=0.3, edgecolor="0.25"))
         label = f"a$^{{({level + 1})}}$" + ("\n= y$_c$" if level == depth - 1 else "")
         ax.text(x + 0.12, 1.4 + tall / 2 + 0.12, label, ha="center", va="top")
         x = _arrow(ax, x + 0.25, f"σ, W$^{{({level + 2})}}$") if level < depth - 1 else x + 0.25

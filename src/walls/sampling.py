@@ -17,7 +17,7 @@ from walls.theory import Array
 
 
 def _chunks(draws: int, elements: int, budget: int = 2**22) -> Iterator[int]:
-    """Chunk lengths adding up to `draws`, about `budget` floats each, so that a chunk stays in the processor's cache."""
+    """Chunk lengths adding up to `draws`, about `budget` floats each: small enough for the cache."""
     step = max(1, min(draws, budget // max(1, elements)))
     for start in range(0, draws, step):
         yield min(step, draws - start)
@@ -156,7 +156,7 @@ def methods(
             "XGradCAM": (b * gradient).mean(2) / s,
             "GradCAM++": (gradient.relu() / (2 + s[:, :, None] * gradient.relu())).mean(2),
             "AblationCAM": drop / drop.sum(1, keepdim=True),
-            "drop": drop,
+            "AblationCAM, undivided": drop,
         }
         at, slope = b[:, :, pixels], gradient[:, :, pixels]
         scores = {name: (alpha[:, :, None] * at).sum(1) for name, alpha in coefficients.items()}

@@ -3,6 +3,7 @@
 STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both hold the same classes.
 """
 
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,7 @@ from walls.params import Stacks
 
 DATASETS = ("stack-mix", "stack-gen")
 COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
+ATTEMPTS = 100  # draws of one stacked image before the rejects are taken for a mistake
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
 
 
@@ -30,7 +32,7 @@ def build(
 ) -> pd.DataFrame:
     """Write both datasets below `folder` and return their manifest, one row per image tried.
 
-    `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, index, attempt, reason) kept by
+    `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
     path, and the next attempt takes its place. Raises ValueError for a class with fewer than two images.
     """
@@ -44,18 +46,17 @@ def build(
             continue
         else:
             for index, (label, name) in enumerate(tqdm(pairs, dataset, mininterval=1)):
-                attempt = 0
-                while (reason := refused.get((dataset, index, attempt))) is not None:
-                    rows.append(_row(dataset, index, attempt, label, name, edge, seed, reject=reason))
-                    attempt += 1
-                row = _row(dataset, index, attempt, label, name, edge, seed)
-                if dataset == "stack-mix":
-                    image = _mix(row, manifest, edge, image_size)
-                else:
-                    row["upper"] = row["lower"] = name
-                    drawn = critters.draw_stack(seed, index, label, edge, image_size, attempt)
-                    image = torch.from_numpy(drawn).permute(2, 0, 1)
-                rows.append(_write(image, row, folder))
+                for attempt in itertools.count():
+                    row = _row(dataset, index, attempt, label, name, edge, seed)
+                    image = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
+                    row["reject"] = refused.get((dataset, seed, row["upper"], row["lower"]), "")
+                    if not row["reject"]:
+                        rows.append(_write(image, row, folder))
+                        break
+                    rows.append(row)
+                    if attempt == ATTEMPTS:
+                        raise ValueError(f"rejects.csv: all {ATTEMPTS} draws of {dataset} {index} ({name}) are refused; "
+                                         "takes one that is not")  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
     return table
@@ -69,16 +70,16 @@ def read(folder: Path, dataset: str) -> tuple[pd.DataFrame, Tensor]:
     return table, torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
 
 
-def read_rejects(path: Path) -> dict[tuple[str, int, int], str]:
-    """{(dataset, index, attempt): reason}; ValueError naming the line that isn't one."""
-    table = pd.read_csv(path, keep_default_na=False)
-    if list(table.columns) != ["dataset", "index", "attempt", "reason"]:
-        raise ValueError(f"{path.name}: got columns {', '.join(table.columns)}; takes dataset, index, attempt, reason")
+def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
+    """{(dataset, seed, upper, lower): reason}; ValueError naming the line that isn't one."""
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    if list(table.columns) != ["dataset", "seed", "upper", "lower", "reason"]:
+        raise ValueError(f"{path.name}: got columns {', '.join(table.columns)}; takes dataset, seed, upper, lower, reason")
     found = {}
-    for line, (dataset, index, attempt, reason) in enumerate(table.values.tolist(), 2):
-        if dataset not in DATASETS or not isinstance(index, int) or not isinstance(attempt, int) or not reason:
-            raise ValueError(f"{path.name}, line {line}: takes {' or '.join(DATASETS)}, two whole numbers and a reason")
-        found[dataset, index, attempt] = reason
+    for line, (dataset, seed, upper, lower, reason) in enumerate(table.values.tolist(), 2):
+        if dataset not in DATASETS or not seed.isdigit() or not reason:
+            raise ValueError(f"{path.name}, line {line}: takes {' or '.join(DATASETS)}, a seed, two names and a reason")
+        found[dataset, int(seed), upper, lower] = reason
     return found
 
 
@@ -101,17 +102,24 @@ def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tupl
     return [(int(order[i % len(order)]), names[order[i % len(order)]]) for i in range(images)]
 
 
-def _row(dataset: str, index: int, attempt: int, label: int, name: str, edge: int, seed: int, reject: str = "") -> dict:
-    return dict(zip(COLUMNS, (dataset, index, attempt, label, name, edge, "", "", seed, reject, ""), strict=True))
+def _row(dataset: str, index: int, attempt: int, label: int, name: str, edge: int, seed: int) -> dict:
+    return dict(zip(COLUMNS, (dataset, index, attempt, label, name, edge, "", "", seed, "", ""), strict=True))
 
 
-def _mix(row: dict, manifest: pd.DataFrame, edge: int, image_size: int) -> Tensor:
+def _gen(row: dict, image_size: int) -> Tensor:
+    """One drawn scene with two animals of the row's species."""
+    row["upper"] = row["lower"] = f"scene {row['index']}, attempt {row['attempt']}"
+    drawn = critters.draw_stack(row["seed"], row["index"], row["label"], row["edge"], image_size, row["attempt"])
+    return torch.from_numpy(drawn).permute(2, 0, 1)
+
+
+def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
     """Two different validation images of the row's class, cut together at the edge."""
     own = manifest[manifest["label"] == row["label"]]
     random = stream(row["seed"], "stack-mix", row["index"], row["attempt"])
     first, second = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
     row["upper"], row["lower"] = Path(first).name, Path(second).name
-    return stack(fit(read_image(first), image_size), fit(read_image(second), image_size), edge)
+    return stack(fit(read_image(first), image_size), fit(read_image(second), image_size), row["edge"])
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:

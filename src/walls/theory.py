@@ -82,7 +82,7 @@ def sizes(image: ArrayLike, kernel: int, pool: int, masked_rows: int | None = No
     pooled = rows // pool
     if masked_rows is None:
         if pooled % 2:
-            raise ValueError(f"masked_rows: the lower half of h' = {pooled} rows is no whole number; takes 0 to {pooled}")
+            raise ValueError(f"masked_rows: h' = {pooled} is odd and has no lower half; takes 0 to {pooled}")
         masked_rows = pooled // 2
     masked_rows = _whole("masked_rows", masked_rows, 0)
     if masked_rows > pooled:

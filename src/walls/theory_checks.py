@@ -4,8 +4,6 @@ Each check returns {name: {number: value, ..., "holds": bool}}. Thresholds: 10^-
 four standard errors for means over draws.
 """
 
-import contextlib
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -14,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import integrate, stats
-from torchvision.models.vgg import cfgs
 
 from walls import beyond, sampling, theory
-from walls.models import CNN, VGG16
+from walls.models import CNN
 from walls.theory import Array
 
 Rows = dict[str, dict[str, float | bool | str | None]]
@@ -69,14 +66,14 @@ def verdict(found: dict[str, Rows]) -> str:
     beyond_rows = found["Beyond GradCAM"]
     return (
         f"GradCAM sees through the wall: on a network whose logits never change with the dead zone, its expected score "
-        f"there is exactly {rows[last]['exact']:.3g} at {last} (Monte Carlo: {rows[last]['sampled']:.3g}; all positions "
-        f"and V within {worst:.2g} standard errors), of which the paper's bound is {100 * rows[last]['Eq. 5 / exact']:.0f}% "
-        f"and tends to 71%; one network's map has μ = {picture['μ of the raw map']:.2f} there; "
-        f"HiResCAM and LayerCAM score {beyond_rows['HiResCAM']['mean']:.0f}, exactly."
+        f"there is exactly {rows[last]['exact']:.3g} at {last} (Monte Carlo: {rows[last]['sampled']:.3g}; all "
+        f"positions and V within {worst:.2g} standard errors), of which the paper's bound is "
+        f"{100 * rows[last]['Eq. 5 / exact']:.0f}% and tends to 71%; one network's map has "
+        f"μ = {picture['μ of the raw map']:.2f} there; HiResCAM and LayerCAM score {beyond_rows['HiResCAM']['mean']:.0f}, exactly."
     )
 
 
-def _relative(ours: Array, theirs: Array) -> float:
+def relative(ours: Array, theirs: Array) -> float:
     """Largest difference over the largest value."""
     return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
 
@@ -88,12 +85,12 @@ def _errors(difference: Array, error: Array) -> float:
     return float(min(z.max(), 999.0))
 
 
-def _cnn(image: Array, filters: int, kernel: int, pool: int, depth: int, tau: float, seed: int) -> CNN:
+def masked_cnn(image: Array, filters: int, kernel: int, pool: int, depth: int, tau: float, seed: int) -> CNN:
     """A masked [CNN] with hidden layers of WIDTH."""
     return CNN(image.shape, filters, kernel, pool, (WIDTH,) * (depth - 1) + (1,), tau=tau, seed=seed)
 
 
-def _parts(model: CNN, image: Array) -> tuple[Array, list[Array], dict]:
+def parts(model: CNN, image: Array) -> tuple[Array, list[Array], dict]:
     """Its F (V, k, k), its W^(ℓ), and Eq. 1-3 with them, as numpy."""
     filters = model.features[0].weight.detach().numpy()[:, 0]
     weights = [w.numpy() for w in model.dense_weights()]
@@ -109,39 +106,18 @@ def dead_pixel(image: Array, kernel: int, pool: int) -> tuple[int, int]:
     return int(row) + low, int(column)
 
 
-def figure_3(
-    image: Array, kernel: int, pool: int, tau: float, filters: int, depth: int, seed: int
-) -> tuple[Array, Rows]:
-    """GradCAM's raw map (h, w) of one masked [CNN] with ten logits, for the predicted one, as in the authors' release.
-
-    The row: that the logits stay bit-identical when noise replaces the dead zone, and what GradCAM gives it.
-    """
-    size = theory.sizes(image, kernel, pool)
-    model = CNN(image.shape, filters, kernel, pool, (WIDTH,) * (depth - 1) + (10,), tau=tau, seed=seed)
-    x = torch.from_numpy(image)[None, None]
-    replaced = x.clone()
-    dead = replaced[:, :, size.wall + kernel - 1 :]
-    dead.copy_(torch.rand(dead.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64))
-    same = torch.equal(model(x), model(replaced))
-    values = library_map("GradCAM", model, image, int(model(x).argmax()))[1]
-    below, whole = values[size.wall :], max(np.linalg.norm(values), np.finfo(float).tiny)
-    row = {"dead rows of ξ": dead.shape[2], "dead rows of B": len(below), "logits unchanged": same}
-    row |= {"positive there": float((below > 0).mean()), "μ of the raw map": float(np.linalg.norm(below) / whole)}
-    return values, {"GradCAM in the dead zone": row | {"holds": same and bool(below.any())}}
-
-
 def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int) -> Rows:
     """Eq. 1-3: `theory.forward` against the torch module; Eq. 8 against sampled filters, for 12 positions."""
     rows: Rows = {}
     for depth in (1, 2, 3, 4):
         worst = 0.0
         for filters in (1, 5):
-            model = _cnn(image, filters, kernel, pool, depth, tau, seed)
-            _, _, net = _parts(model, image)
+            model = masked_cnn(image, filters, kernel, pool, depth, tau, seed)
+            _, _, net = parts(model, image)
             x = torch.from_numpy(image)[None, None]
             pairs = [(net["B"], model.features(x)[0]), (net["C"], model.head[0](model.features(x))[0])]
             pairs.append((net["a"][-1], model(x)[0]))
-            worst = max(worst, *(_relative(ours, theirs.detach().numpy()) for ours, theirs in pairs))
+            worst = max(worst, *(relative(ours, theirs.detach().numpy()) for ours, theirs in pairs))
         rows[f"Eq. 1-3, L = {depth}"] = {"difference": worst, "holds": worst <= EXACT}
     norms = theory.patch_norms(image, kernel)
     chosen = np.argsort(norms.ravel())[-1 : -1 - 5 * 12 : -5]
@@ -155,7 +131,7 @@ def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: 
 
 
 def lemmas(patch: Array, tau: float, draws: int, seed: int) -> Rows:
-    """Lemmas 1-3: closed form, numerical integration (Gauss-Hermite in k² dimensions for Lemma 2), and sampling."""
+    """Lemmas 1-3: closed form, numerical integration (for Lemma 2 of its Fourier transform), and sampling."""
     random = np.random.default_rng(seed)
     rows: Rows = {}
 
@@ -174,13 +150,14 @@ def lemmas(patch: Array, tau: float, draws: int, seed: int) -> Rows:
         closed = theory.rectified_mean(mu * tau, tau)
         x = np.maximum(random.normal(mu * tau, tau, draws), 0)
         add(f"Lemma 1, μ = {mu:g}τ", closed, mean(lambda t: t, mu * tau), x)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(3)
-    grid = np.stack(np.meshgrid(*[nodes] * patch.size, indexing="ij"), -1).reshape(-1, patch.size)
-    density = np.prod(np.stack(np.meshgrid(*[weights] * patch.size, indexing="ij"), -1), -1).ravel()
-    variance = float(density @ (tau * grid @ patch.ravel()) ** 2 / density.sum())
+    norm = math.sqrt(theory.convolution_variance(patch, tau))
     x = random.normal(0, tau, (draws, patch.size)) @ patch.ravel()
-    add("Lemma 2, variance", theory.convolution_variance(patch, tau), variance, x**2)
-    p = float(stats.kstest(x / math.sqrt(theory.convolution_variance(patch, tau)), "norm").pvalue)
+    turns = [
+        integrate.quad(lambda f, m=m: math.cos(m * f / norm) * stats.norm.pdf(f, 0, tau), -9 * tau, 9 * tau)[0]
+        for m in patch.ravel()
+    ]
+    add("Lemma 2, E[cos(x/τ‖m‖)]", math.exp(-0.5), math.prod(turns), np.cos(x / norm))
+    p = float(stats.kstest(x / norm, "norm").pvalue)
     rows["Lemma 2, normal law"] = {"p-value": p, "holds": p > 1e-4}
     first, second = theory.squared_rectified_moments(tau)
     squares = np.maximum(random.normal(0, tau, draws), 0) ** 2
@@ -197,106 +174,17 @@ def proposition_1(image: Array, kernel: int, pool: int, tau: float, seed: int) -
         for filters in (1, 7):
             worst = 0.0
             for trial in range(5):
-                model = _cnn(image, filters, kernel, pool, depth, tau, seed + trial)
-                _, weights, net = _parts(model, image)
+                model = masked_cnn(image, filters, kernel, pool, depth, tau, seed + trial)
+                _, weights, net = parts(model, image)
                 b = model.features(torch.from_numpy(image)[None, None]).detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
                 autograd = gradient[0].mean((1, 2)).numpy()
                 ours = theory.gradcam_coefficients(weights, net["a"], net["B"][0].size)
-                worst = max(worst, _relative(ours, autograd) if autograd.any() else float(np.abs(ours).max()))
+                worst = max(worst, relative(ours, autograd) if autograd.any() else float(np.abs(ours).max()))
             paths = float(WIDTH ** (depth - 1))
             name = f"Prop. 1, L = {depth}, V = {filters}"
             rows[name] = {"paths per cell": paths, "difference": worst, "holds": worst <= EXACT}
     return rows
-
-
-def library_map(method: str, model: CNN, image: Array, target: int = 0) -> tuple[Array, Array]:
-    """pytorch-grad-cam's coefficients, (V,) or (V, h, w), and its raw map σ(·) before any scaling, (h, w)."""
-    import pytorch_grad_cam as library
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    x, targets, layer = torch.from_numpy(image)[None, None], [ClassifierOutputTarget(target)], model.features[-1]
-    silent = contextlib.redirect_stderr(io.StringIO())  # its progress bars
-    with getattr(library, method.replace("++", "PlusPlus"))(model, [layer]) as cam, silent:
-        cam.activations_and_grads(x)[0, target].backward()
-        b, gradient = (kept[0].numpy() for kept in (cam.activations_and_grads.activations, cam.activations_and_grads.gradients))
-        raw = cam.get_cam_image(x, layer, targets, b, gradient, False)[0]
-        local = method in ("HiResCAM", "LayerCAM")
-        coefficients = gradient[0] if local else np.asarray(cam.get_cam_weights(x, layer, targets, b, gradient))[0]
-    return coefficients, np.maximum(raw, 0)
-
-
-CAUSES = {
-    "GradCAM": "none",
-    "XGradCAM": "sum for mean: hw",
-    "GradCAM++": "sum for mean: hw; g², g³ for ∂², ∂³; 1e-6 added below",
-    "HiResCAM": "none",
-    "ScoreCAM": "Up with aligned corners",
-    "AblationCAM": "scores in float32",
-}
-
-
-def definitions(image: Array, kernel: int, pool: int, tau: float, seed: int, filters: int = 8) -> Rows:
-    """Definitions 1-5 and 7 by their formulas against pytorch-grad-cam, L = 1 and 2.
-
-    `factor`: the library's coefficient over the definition's; `difference`: between the maps with that factor and
-    the deviations named in `cause` undone; `as it is`: between the maps as they come (both scaled to maximum 1).
-    """
-    rows: Rows = {}
-    for depth in (1, 2):
-        model = _cnn(image, filters, kernel, pool, depth, tau, seed)
-        f, weights, net = _parts(model, image)
-        ours = beyond.definitions(image, f, weights, pool)
-        same = ours | {"ScoreCAM": beyond.definitions(image, f, weights, pool, align_corners=True)["ScoreCAM"]}
-        gradient = ours["HiResCAM"]
-        damped = np.maximum(gradient, 0) ** 3 / (
-            2 * gradient**2 + net["B"].sum((1, 2))[:, None, None] * gradient**3 + 1e-6
-        )
-        same["GradCAM++"] = damped.mean((1, 2))  # with the library's 10^-6 below
-        for method, cause in CAUSES.items():
-            coefficients, raw = library_map(method, model, image)
-            factor = float(net["B"][0].size) if "hw" in cause else 1.0
-            again = beyond.saliency(same[method], net["B"]) * factor
-            plain = beyond.saliency(ours[method], net["B"])
-            difference = _relative(again, raw)
-            row = {"factor": _factor(coefficients, ours[method]), "difference": difference}
-            row["difference as it is"] = _relative(plain / plain.max(), raw / raw.max())
-            tolerance = 1e-5 if method in ("AblationCAM", "ScoreCAM", "XGradCAM") else EXACT
-            rows[f"{method}, L = {depth}"] = row | {"cause": cause, "holds": difference <= tolerance}
-    return rows
-
-
-def _factor(theirs: Array, ours: Array) -> float:
-    """The least-squares factor between two sets of coefficients."""
-    return float((theirs * ours).sum() / (ours * ours).sum())
-
-
-def opticam(image: Array, kernel: int, pool: int, tau: float, seed: int, steps: int = 300) -> Rows:
-    """Definition 6 for V = 2, where softmax(β) = (p, 1 - p): what `opticam.optimise` reaches, against a grid over p.
-
-    The score isn't concave in β, so ascent promises a local maximum no worse than its start (`holds`), and the gap
-    to the best on the grid, as a share of the scores' range, may be large for another seed.
-    """
-    from walls.opticam import optimise
-
-    x = torch.from_numpy(image)[None, None]
-    candidates = (_cnn(image, 2, kernel, pool, 1, tau, seed + trial) for trial in range(100))
-    model = next(m for m in candidates if m.features(x).amax((2, 3)).min() > 0)  # both filters fire
-    f, weights, net = _parts(model, image)
-    found = optimise(model, x, model.features(x).detach(), torch.tensor([0]), steps, 0.1)[0].detach().numpy()
-    first, second = net["B"]
-
-    def score(mixed: Array) -> float:
-        mask = beyond.normalise(beyond.upsample(mixed[None], image.shape))[0]
-        return float(theory.forward(image * mask, f, weights, pool)["a"][-1][0])
-
-    grid = [score(p * first + (1 - p) * second) for p in np.linspace(0, 1, 501)]
-    reached, span = score(found), max(grid) - min(grid)
-    p = np.linalg.lstsq((first - second).reshape(-1, 1), (found - second).ravel(), rcond=None)[0].item()
-    beside = [score(q * first + (1 - q) * second) for q in (max(p - 0.002, 0), min(p + 0.002, 1))]
-    row = {"score": reached, "uniform β": grid[250], "best on a grid": max(grid), "gap": (max(grid) - reached) / span}
-    row["holds"] = bool(reached >= grid[250] - 0.01 * span and reached >= max(beside) - 0.01 * span)
-    return {"Opti-CAM, L = 1": row}
 
 
 def theorem_1(
@@ -349,7 +237,9 @@ def large_v() -> Rows:
     return rows
 
 
-def depths(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 4) -> tuple[Rows, dict]:
+def depths(
+    image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 4
+) -> tuple[Rows, dict[int, tuple[Array, Array]]]:
     """L = 1 … 4 with hidden layers of WIDTH: Monte Carlo against the product of mean chis; and the samples."""
     sampled = sampling.gradcam_by_depth(image, filters, kernel, pool, tau, WIDTH, 4, draws, seed)
     i, j = dead_pixel(image, kernel, pool)
@@ -363,7 +253,7 @@ def depths(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: i
 
 
 def beyond_gradcam(
-    image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 16
+    image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 8
 ) -> tuple[Rows, Rows]:
     """The other methods' scores at one position of the dead zone: sampled networks against beyond.py's laws.
 
@@ -371,7 +261,8 @@ def beyond_gradcam(
     """
     i, j = dead_pixel(image, kernel, pool)
     flat = i * theory.sizes(image, kernel, pool).columns + j
-    sampled = {name: s[:, 0] for name, s in sampling.methods(image, filters, kernel, pool, tau, draws, seed, [flat]).items()}
+    scores = sampling.methods(image, filters, kernel, pool, tau, draws, seed, [flat])
+    sampled = {name: score[:, 0] for name, score in scores.items()}
     law = sampling.filter_draws(image, filters, kernel, pool, tau, draws, seed + 1, (i, j))
     expected = beyond.expected_scores(law)
     positive = beyond.positive_probability(law)
@@ -384,7 +275,7 @@ def beyond_gradcam(
             mean, error = expected[name]
             row |= {"mean": float(scores.mean()), "mean, law": mean}
             z = max(z, _errors(scores.mean() - mean, np.hypot(error, scores.std(ddof=1) / math.sqrt(draws))))
-        if name in ("HiResCAM", "LayerCAM"):
+        if positive[name] == 0:
             row |= {"mean": float(scores.mean()), "mean, law": 0.0}
         rows[name] = row | {"errors": z, "holds": z <= ERRORS}
     median = beyond.ablation_median(law)
@@ -405,84 +296,20 @@ def _ablation_tail(scores: Array, law: beyond.FilterDraws) -> Rows:
     return rows
 
 
-def slips(image: Array, kernel: int, pool: int, tau: float, seed: int) -> Rows:
-    """Each slip of the paper with its number; `holds`: the corrected statement does."""
-    model = _cnn(image, 8, kernel, pool, 1, tau, seed)
-    _, weights, net = _parts(model, image)
-    b = model.features(torch.from_numpy(image)[None, None]).detach().requires_grad_()
-    ours = theory.gradcam_coefficients(weights, net["a"], net["B"][0].size)
-    pooled = torch.nn.functional.max_pool2d(b, pool)
-    (literal,) = torch.autograd.grad((torch.from_numpy(weights[0]) * pooled.relu()).sum(), b)  # σ on h_0 = C'
-    off = np.abs(literal[0].mean((1, 2)).numpy() - ours).max() / np.abs(ours).max()
-    rows: Rows = {"Eq. 3: σ on C' itself, α off by": {"paper": float(off), "ours": 0.0, "holds": bool(off > 0)}}
-    i, j = dead_pixel(image, kernel, pool)
-    i, j = min(i, image.shape[0] - kernel - 1), min(j, image.shape[1] - kernel - 1)  # where k + 1 rows exist
-    variance = theory.covariance(image, kernel, 2.0)[i * net["B"].shape[2] + j, i * net["B"].shape[2] + j]
-    sample = np.random.default_rng(seed).normal(0, 2.0, (20_000, kernel * kernel))
-    sampled = float((sample @ image[i : i + kernel, j : j + kernel].ravel()).var())
-    narrow, wide = (float((image[i : i + k, j : j + k] ** 2).sum()) for k in (kernel, kernel + 1))
-    close = bool(abs(sampled / variance - 1) < ERRORS * math.sqrt(2 / 20_000))
-    rows["Eq. 8: variance at τ = 2, without τ²"] = {"paper": narrow, "ours": float(variance), "sampled": sampled, "holds": close}
-    rows["Eq. 8: the same with i:i+k, k + 1 rows"] = {"paper": 4 * wide, "ours": float(variance), "sampled": sampled, "holds": close}
-    entries = float(model.features[0].weight[0].numel())
-    rows["Lemma 2: independent entries of F"] = {"paper": float(kernel), "ours": entries, "holds": entries == kernel**2}
-    rows["Prop. 1's proof: windows misplaced by i'"] = _misplaced(*net["C"].shape[1:], pool)
-    rows["Prop. 1's proof: maxima per window, Σ D"] = _ties(net["B"], pool)
-    silent, patch = 0.5**4, image[i : i + kernel, j : j + kernel].ravel()
-    a = np.random.default_rng(seed).normal(size=(20_000, 4, patch.size)) @ patch
-    sampled = float((a <= 0).all(axis=1).mean())
-    close = abs(sampled - silent) <= ERRORS * math.sqrt(silent * (1 - silent) / 20_000)
-    rows["Thm. 1's proof: P(Y = 0) at V = 4"] = {"paper": 0.0, "ours": silent, "sampled": sampled, "holds": close}
-    rows["Def. 3: share of 0/0; for exp(f), α"] = _literal_definition_3(tau, seed)
-    standard, changed = (float([c for c in layers if c != "M"][-1]) for layers in (cfgs["D"], VGG16))
-    rows["Sec. 3.1: VGG16's last channels"] = {"paper": standard, "ours": changed, "holds": changed == 256}
-    return rows | {"Fig. 5: top-5 of the unmasked [VGG]": {"paper": 87.0, "ours": 90.4, "holds": True}}
+def curves(image: Array, kernel: int, pool: int, tau: float, at: tuple[int, int]) -> dict[str, tuple[list[int], Array]]:
+    """The exact expectation, its limit and both bounds at one position against V: {name: (V, values)}."""
+    v = sorted({*np.unique(np.geomspace(1, 100_000, 60).astype(int)).tolist(), *FILTERS})
+    lines = {"exact expectation": (theory.expected_gradcam, v), "large-V limit": (theory.large_v_limit, v)}
+    lines["moment bound, ours"] = (theory.moment_bound, [x for x in v if x >= 3])
+    lines["bound of Theorem 1 (Eq. 5)"] = (theory.lower_bound, [x for x in v if x > 20])
+    return {name: (xs, np.array([f(image, x, kernel, pool, tau)[at] for x in xs])) for name, (f, xs) in lines.items()}
 
 
-def _misplaced(rows: int, columns: int, pool: int) -> dict[str, float | bool]:
-    """(i', j') := ((i - 1)/k' + 1, (i - 1 mod k') + 1) numbers windows in reading order only if k' is w'."""
-    i = np.arange(rows * columns)
-    wrong = (i // pool != i // columns) | (i % pool != i % columns)
-    return {"paper": float(wrong.mean()), "ours": 0.0, "holds": True}
-
-
-def _ties(b: Array, pool: int) -> dict[str, float | bool]:
-    """The indicators 1{max = entry} of one window add up to 1 only without ties; a silent window has k'²."""
-    v, rows, columns = b.shape
-    windows = b.reshape(v, rows // pool, pool, columns // pool, pool)
-    count = (windows == windows.max(axis=(2, 4), keepdims=True)).sum(axis=(2, 4))
-    spread = beyond.feature_gradient(b, np.ones(count.shape), pool).reshape(windows.shape).sum(axis=(2, 4))
-    return {"paper": float(count.mean()), "ours": float(spread.mean()), "holds": bool((spread == 1).all())}
-
-
-def _literal_definition_3(tau: float, seed: int) -> dict[str, float | bool]:
-    """Second and third derivatives of f and exp(f) by repeated autograd, on a 5×5 image with one 2×2 filter."""
-    x = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    candidates = (CNN((5, 5), 1, 2, 2, tau=tau, seed=seed + trial) for trial in range(100))
-    model = next(m for m in candidates if m.features(x).any() and (m.dense_weights()[0] > 0).any())
-    b = model.features(x).detach()
-
-    def derivatives(f: Callable[[torch.Tensor], torch.Tensor]) -> Array:
-        found = []
-        for place in range(b.numel()):
-            t = b.flatten()[place].clone().requires_grad_()
-            others = torch.arange(b.numel()) != place
-            value, orders = f(torch.where(others, b.flatten(), t).reshape(b.shape)), []
-            for _ in range(3):
-                value = torch.autograd.grad(value, t, create_graph=True)[0] if value.requires_grad else torch.zeros(())
-                orders.append(float(value.detach()))
-            found.append(orders)
-        return np.array(found).T
-
-    _, second, third = derivatives(lambda z: model.head(z).sum())
-    l1, scale = float(b.sum()), float(model.head(b).sum().exp().detach())
-    undefined = 2 * second + l1 * third == 0
-    first, second, third = derivatives(lambda z: model.head(z).sum().exp())
-    below = 2 * second + l1 * third
-    ratio = np.divide(second, below, out=np.zeros_like(second), where=below != 0)
-    literal = (ratio * np.maximum(first, 0)).mean() / scale
-    gradient = torch.autograd.functional.jacobian(lambda z: model.head(z).sum(), b)[0].numpy()
-    ours = float(beyond.gradcam_plus_plus(gradient, np.array([l1]))[0])
-    difference = abs(literal - ours) / max(abs(ours), 1e-300)
-    holds = bool(undefined.all() and difference <= 1e-10)
-    return {"paper": float(undefined.mean()), "ours": ours, "sampled": float(literal), "difference": difference, "holds": holds}
+def method_maps(
+    image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 8
+) -> dict[str, Array]:
+    """Each method's mean map (h, w) over `draws` networks; for AblationCAM, which has no mean, the median."""
+    shape = theory.patch_norms(image, kernel).shape
+    scores = sampling.methods(image, filters, kernel, pool, tau, draws, seed, range(shape[0] * shape[1]))
+    middle = {name: np.median if name == "AblationCAM" else np.mean for name in scores}
+    return {name: middle[name](values, axis=0).reshape(shape) for name, values in scores.items()}

@@ -78,7 +78,7 @@ def train(
         model.train()
         losses = []
         for images, labels in data.loader(train_set, settings.batch_size, settings.workers, epoch):
-            images = images.to(accelerator.device, memory_format=torch.channels_last)
+            images = data.normalise(images.to(accelerator.device)).contiguous(memory_format=torch.channels_last)
             with accelerator.autocast():
                 loss = nn.functional.cross_entropy(step(images).float(), labels.to(accelerator.device))
             optimizer.zero_grad()
@@ -135,7 +135,7 @@ def predict(model: Classifier, images: data.Images, settings: params.Train) -> p
     model.eval()
     rows = []
     for batch, labels in data.loader(images, 2 * settings.batch_size, settings.workers):
-        logits = model(batch.to(device, memory_format=torch.channels_last)).float()
+        logits = model(data.normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
         rank = (logits > logits.gather(1, labels.to(device)[:, None])).sum(1) + 1
         rows.append(torch.stack([labels, logits.argmax(1).cpu(), rank.cpu()], 1))
     table = pd.DataFrame(torch.cat(rows).numpy(), columns=["label", "predicted", "rank"])

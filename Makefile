@@ -1,0 +1,32 @@
+# make repro   set up everything and rebuild the paper
+# make test    set up everything and run the tests
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: setup repro test test-long lock
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "takes Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+repro: setup
+	dvc repro
+	python -m walls.run readme
+	python -m walls.run summary
+
+test: setup
+	pytest
+
+# What needs longer: training killed at random moments.
+test-long: setup
+	pytest -m long
+
+# The lock: exact versions and hashes, for every platform and Python from 3.11 on.
+lock:
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+	  --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml

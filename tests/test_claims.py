@@ -1,0 +1,107 @@
+"""Table 1 and the verdicts: fixed thresholds, both sides of each."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT
+
+from walls import claims
+
+WALL = {"image_rows": 224, "wall_rows": 9, "dead_rows": 54, "hirescam_zero_rows": 136, "certified": True}
+
+
+def activity(**mu):
+    """A long table with the same µ values per method in both datasets."""
+    rows = [(d, m.replace("pp", "++"), v, v) for d in claims.NAMES for m, values in mu.items() for v in values]
+    return pd.DataFrame(rows, columns=["dataset", "method", "mu", "mu_raw"])
+
+
+def test_the_papers_table():
+    assert claims.PAPER["stack-mix"]["GradCAM"] == (22.7, 13.4) and claims.PAPER["stack-gen"]["Opti-CAM"] == (32.0, 7.8)
+    assert [len(table) for table in claims.PAPER.values()] == [8, 8]
+
+
+def test_table1():
+    table = claims.with_uniform(claims.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
+    assert table.columns.tolist() == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+    first, uniform = table.iloc[0], table.iloc[1]
+    assert first["mean"] == pytest.approx(20) and first["std"] == pytest.approx(20 / math.sqrt(2)) and first["paper_mean"] == 22.7
+    assert (uniform["method"], round(uniform["mean"], 2)) == ("uniform map", 49.1)
+
+
+def test_the_printed_table(tmp_path):
+    claims.write_table1(claims.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
+    markdown, latex = ((tmp_path / f"table1.{kind}").read_text() for kind in ("md", "tex"))
+    assert "20.0 ± 14.1" in markdown and "22.7 ± 13.4" in markdown and "left out: 1 of GradCAM" in markdown
+    assert r"20.0 $\pm$ 14.1" in latex and r"\toprule" in latex and "µ" not in latex and "±" not in latex
+    assert pd.read_csv(tmp_path / "table1.csv")["empty"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("mu, verdict", [
+    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"), ([math.nan] * 3, "not tested here"),
+])  # fmt: skip
+def test_active(mu, verdict):
+    assert claims._active(activity(GradCAM=mu), "GradCAM")["verdict"] == verdict
+
+
+def test_the_datasets_may_disagree():
+    table = activity(GradCAM=[0.3] * 50)
+    table.loc[table["dataset"] == "stack-gen", "mu"] = 0.0
+    assert claims._active(table, "GradCAM")["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize("mu, verdict", [([0.0, 0.0], "holds"), ([0.0, 1e-12], "fails"), ([math.nan], "not tested here")])
+def test_hirescam(mu, verdict):
+    assert claims._hires(activity(HiResCAM=mu))["verdict"] == verdict
+
+
+@pytest.mark.parametrize("wall, verdict", [({}, "holds"), ({"dead_rows": 53}, "fails"), ({"certified": False}, "fails"),
+                                           ({"wall_rows": 7, "dead_rows": 22}, "not tested here")])  # fmt: skip
+def test_the_dead_zone(wall, verdict):
+    claim = claims._geometry(WALL | wall, "dead_rows", "", "", "54 rows, 24%")
+    assert claim["verdict"] == verdict
+
+
+def ranks(masked, baseline):
+    return {"masked": pd.DataFrame({"rank": masked}), "baseline": pd.DataFrame({"rank": baseline})}
+
+
+@pytest.mark.parametrize("lost, won, both, verdict", [(20, 5, 475, "holds"), (6, 4, 490, "inconclusive"),
+                                                      (100, 0, 400, "fails"), (2, 30, 468, "fails")])  # fmt: skip
+def test_accuracy(lost, won, both, verdict):
+    masked = [2] * lost + [1] * won + [1] * both
+    baseline = [1] * lost + [2] * won + [1] * both
+    claim = claims._accuracy(ranks(masked, baseline))
+    assert claim["verdict"] == verdict and f"{lost} images lost, {won} won" in claim["ours"]
+
+
+@pytest.mark.parametrize("lower, upper, verdict", [(0, 10, "holds"), (1, 10, "fails"), (0, 9, "fails")])
+def test_follows_the_upper_animal(lower, upper, verdict):
+    found = {"images": 10, "lower_changed": lower, "upper_changed": upper, "upper_changed_class": 8}
+    assert claims._follows({"stack-mix": {"follows_upper": found}, "stack-gen": {}})["verdict"] == verdict
+
+
+def test_agreement_of_rankings():
+    same = activity(a=[0.1], b=[0.2], c=[0.3], d=[0.4], e=[0.5])
+    assert claims._agreement(same)["verdict"] == "holds"
+    turned = same.copy()
+    second = turned["dataset"] == "stack-gen"
+    turned.loc[second, "mu"] = turned.loc[second, "mu"].to_numpy()[::-1]
+    assert claims._agreement(turned)["verdict"] == "fails"
+    assert claims._agreement(same[~second])["verdict"] == "not tested here"
+
+
+def test_the_committed_table_is_of_the_committed_claims():
+    """figures/table1.csv, metrics/activity.json and metrics/claims.json tell the same story."""
+    table = pd.read_csv(ROOT / "figures" / "table1.csv")
+    means = json.loads((ROOT / "metrics" / "activity.json").read_text())
+    for row in table[table["method"] != "uniform map"].itertuples():
+        assert means[row.dataset][row.method] == pytest.approx(row.mean, abs=2e-3)
+    wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
+    uniform = table[table["method"] == "uniform map"]["mean"]
+    assert np.allclose(uniform, 100 * math.sqrt(wall["dead_rows"] / wall["image_rows"]), atol=1e-3)
+    verdicts = {c["claim"]: c["verdict"] for c in json.loads((ROOT / "metrics" / "claims.json").read_text())}
+    assert set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"} and len(verdicts) >= 13

@@ -1,0 +1,95 @@
+"""The dead zone: the paper's numbers, and any backbone against autograd."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import make_tiny
+from torch import nn
+
+from walls import geometry
+
+
+def test_the_papers_dead_zone():
+    zone = make_tiny(batch_norm=False).zone(224)
+    assert (zone.seen_rows, zone.dead_rows, zone.map_rows, zone.wall_rows) == (170, 54, 14, 9)
+    assert round(100 * zone.dead_share) == 24
+    assert zone.rows[:6] == (170, 169, 169, 168, 168, 84) and zone.rows[-1] == 5
+
+
+@pytest.mark.parametrize("wall_rows", range(6, 14))
+def test_heights_of_the_wall(wall_rows):
+    assert make_tiny(wall_rows=wall_rows).zone(224).dead_rows == 134 - 16 * (14 - wall_rows)
+
+
+def test_a_baseline_sees_everything():
+    assert make_tiny(wall_rows=0).zone(224).dead_rows == 0
+
+
+@pytest.mark.parametrize("wall_rows", [1, 5, 14, 15, -1])
+def test_useless_heights_name_those_that_work(wall_rows):
+    with pytest.raises(ValueError, match="from 6 to 13 rows"):
+        geometry.dead_zone(make_tiny(wall_rows=9).features, 224, wall_rows)
+
+
+def test_an_image_too_small_for_any_wall():
+    with pytest.raises(ValueError, match="larger image"):
+        geometry.dead_zone(make_tiny(wall_rows=9).features, 64, 2)
+
+
+def windows():
+    for kernel, stride, padding, dilation in itertools.product((1, 2, 3, 5), (1, 2, 3), (0, 1, 2), (1, 2)):
+        if padding <= kernel // 2:
+            yield kernel, stride, padding, dilation
+
+
+@pytest.mark.parametrize("second", list(windows())[::3], ids=str)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+def test_any_backbone_against_autograd(second, mode):
+    kernel, stride, padding, dilation = second
+    features = nn.Sequential(
+        nn.Conv2d(1, 1, 3, padding=1, padding_mode=mode),
+        nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Identity()),
+        nn.Conv2d(1, 1, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1), padding_mode=mode),
+    ).double()
+    for parameter in features.parameters():
+        nn.init.ones_(parameter)  # positive weights: every dependence shows in the gradient
+    image = torch.zeros(1, 1, 25, 8, dtype=torch.float64, requires_grad=True)
+    maps = features(image)
+    for wall_rows in range(1, maps.shape[2]):
+        (gradient,) = torch.autograd.grad(maps[:, :, : maps.shape[2] - wall_rows].sum(), image, retain_graph=True)
+        seen = int(gradient.abs().sum((0, 1, 3)).nonzero().max()) + 1
+        if seen < 25:
+            assert geometry.dead_zone(features, 25, wall_rows).seen_rows == seen
+        else:
+            with pytest.raises(ValueError, match="no dead zone"):
+                geometry.dead_zone(features, 25, wall_rows)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, dilation=2)])
+def test_max_pooling_heights_are_torchs(pool):
+    zone = geometry.dead_zone(nn.Sequential(pool), 27, 3)
+    assert zone.map_rows == pool(torch.zeros(1, 1, 27, 27)).shape[2]
+
+
+@pytest.mark.parametrize("layer", [
+    nn.GroupNorm(1, 4), nn.LayerNorm(8), nn.InstanceNorm2d(4), nn.AdaptiveAvgPool2d(7), nn.Linear(4, 4),
+    nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), nn.ConvTranspose2d(4, 4, 2),
+], ids=lambda layer: type(layer).__name__)  # fmt: skip
+def test_layers_that_mix_rows_are_refused(layer):
+    with pytest.raises(ValueError, match="mixes rows|mixes the top"):
+        geometry.dead_zone(nn.Sequential(nn.Conv2d(4, 4, 3), layer), 64, 4)
+
+
+@pytest.mark.parametrize("wall_rows, size", [(9, 224), (6, 224), (13, 224), (9, 208)])
+def test_hirescams_zero_row_against_bilinear_upscaling(wall_rows, size):
+    zone = make_tiny(wall_rows=9).zone(size) if size != 224 else make_tiny(wall_rows=wall_rows).zone(size)
+    maps = torch.ones(1, 1, zone.map_rows, zone.map_rows)
+    maps[:, :, zone.map_rows - zone.wall_rows :] = 0
+    up = nn.functional.interpolate(maps, (size, size), mode="bilinear")[0, 0]
+    assert geometry.hires_zero_row(zone) == int((up > 0).any(1).nonzero().max()) + 1
+
+
+def test_the_papers_hirescam_remark():
+    facts = geometry.facts(make_tiny().zone(224))
+    assert facts["hirescam_zero_rows"] == 224 - 88 and round(100 * 136 / 224) == 61

@@ -1,0 +1,131 @@
+"""The split network: the wall, the cropped computation, the certificate, checkpoints."""
+
+import copy
+
+import pytest
+import torch
+from conftest import make_tiny, noise
+from safetensors.torch import save_file
+from torch import nn
+
+from walls import models
+
+
+def test_the_papers_network():
+    model = models.vgg(1, 4096, 1000, False, 9)
+    convolutions = [m for m in model.features if isinstance(m, nn.Conv2d)]
+    assert [c.out_channels for c in convolutions] == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 256]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model.features) == 4 and isinstance(model.features[-1], nn.ReLU)
+    assert model.head[0].weight.shape == (4096, 256, 5, 14) and model.head[0].full_weight().shape == (4096, 256, 14, 14)
+    seen = sum(p.numel() for p in model.parameters())
+    assert seen == 13_534_784 + 4096 * (256 * 5 * 14 + 1) + 4096 * 4097 + 1000 * 4097
+
+
+def test_the_walls_weight_is_the_papers_with_zeros(tiny):
+    features = torch.rand(3, 16, 14, 14, dtype=torch.float64)
+    first = copy.deepcopy(tiny.head[0]).double()
+    W = first.full_weight()
+    assert W[:, :, -9:].abs().sum() == 0 and W[:, :, :5].abs().min() > 0
+    torch.testing.assert_close(first(features), features.flatten(1) @ W.flatten(1).T + first.bias, rtol=1e-12, atol=0)
+
+
+def test_a_masked_head_starts_on_the_full_layers_scale():
+    masked, baseline = (models.WallLinear(16, 14, 14, 400, rows).weight for rows in (9, 0))
+    assert masked.std().item() == pytest.approx(baseline.std().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_cropping_is_exact(batch_norm):
+    # In float64: the same mathematics, but the library may sum a smaller map in another order.
+    model, images = make_tiny(batch_norm).double(), noise(4).double()
+    with torch.no_grad():
+        torch.testing.assert_close(model.seen_features(images), model.features(images)[:, :, :5], rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(model(images), model.head(model.features(images)), rtol=1e-11, atol=1e-13)
+
+
+def test_cropped_training_is_the_full_training():
+    model = make_tiny(batch_norm=False).double().train()
+    images, labels = noise(4).double(), torch.tensor([0, 1, 2, 3])
+    gradients = []
+    for forward in (model, lambda x: model.head(model.features(x))):
+        torch.manual_seed(0)
+        loss = nn.functional.cross_entropy(forward(images), labels)
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    for cropped, full in zip(*gradients, strict=True):
+        torch.testing.assert_close(cropped, full, rtol=1e-9, atol=1e-14)
+
+
+def test_batch_statistics_never_read_the_dead_zone():
+    states = []
+    for fill in (0.0, 100.0):
+        model, images = make_tiny().train(), noise(4)
+        images[:, :, 170:] = fill
+        torch.manual_seed(0)
+        model(images)
+        states.append(torch.cat([b.flatten().double() for b in model.buffers()]))
+    assert torch.equal(*states)
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("wall_rows", [6, 9, 13])
+def test_the_certificate_holds(batch_norm, wall_rows):
+    certificate = models.certify(make_tiny(batch_norm, wall_rows), 224)
+    assert certificate.holds and certificate.dead_gradient == 0 and certificate.edge_gradient > 0
+    assert certificate.dead_rows == 134 - 16 * (14 - wall_rows)
+
+
+def test_the_certificate_on_given_images_and_one_alone(tiny):
+    assert models.certify(tiny, 224, noise(1)).holds
+
+
+def test_a_leak_is_found(tiny):
+    leaky = copy.deepcopy(tiny)
+    first = models.WallLinear(16, 14, 14, 24, 8)  # reads one row too many
+    leaky.head[0] = first
+    certificate = models.certify(leaky, 224)
+    assert not certificate.holds and not certificate.equal_noise and certificate.dead_gradient > 0
+    with pytest.raises(ValueError, match="54 rows is not certified"):
+        certificate.require()
+
+
+def test_a_zone_claimed_too_large_is_found(tiny):
+    blind = copy.deepcopy(tiny)
+    blind.head[0] = models.WallLinear(16, 14, 14, 24, 10)  # reads one row less: row 169 doesn't matter
+    certificate = models.certify(blind, 224)
+    assert certificate.dead_gradient == 0 and certificate.edge_gradient == 0 and not certificate.holds
+
+
+def test_a_baseline_is_not_certified():
+    assert not models.certify(make_tiny(wall_rows=0), 224).holds
+
+
+def test_checkpoints_come_back_equal(tiny, tmp_path):
+    models.save(tiny, tmp_path / "m.safetensors", precision="float32")
+    back = models.load(tmp_path / "m.safetensors", wall_rows=9, width=0.0625)
+    assert all(torch.equal(a, b) for a, b in zip(tiny.state_dict().values(), back.state_dict().values(), strict=True))
+    assert not back.training and list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+
+
+def test_checkpoints_of_another_configuration_are_refused_by_name(tiny, tmp_path):
+    models.save(tiny, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=r"m\.safetensors: .* wall_rows is 9, not 7"):
+        models.load(tmp_path / "m.safetensors", wall_rows=7)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all, only bytes", None])
+def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, content):
+    file = tmp_path / "broken.safetensors"
+    if content is None:
+        save_file({"weight": torch.zeros(1)}, file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.safetensors"):
+        models.load(file)
+
+
+def test_seeds_decide_the_weights():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    weights = [make_tiny(seed=seed).head[0].weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert torch.equal(torch.get_rng_state(), before)

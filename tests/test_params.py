@@ -1,0 +1,74 @@
+"""params.yaml: every wrong value gets one line that names it; DVC's reading of YAML."""
+
+import pytest
+from conftest import ROOT, run
+
+from walls import params
+
+TEXT = (ROOT / "presets" / "critters.yaml").read_text()
+
+
+def load(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text)
+    return params.load(file)
+
+
+@pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
+def test_every_preset_is_valid(preset):
+    assert params.load(ROOT / "presets" / f"{preset}.yaml").wall.rows >= 1
+
+
+def test_values_are_read(tmp_path):
+    p = load(tmp_path, TEXT)
+    assert (p.wall.rows, p.model.width, p.train.weight_decay, p.data.root) == (9, 0.125, 0.0005, None)
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("rows: 9", "rows: nine", "wall.rows: got 'nine'; takes a whole number of feature rows, 1 or more"),
+    ("rows: 9", "rows: 0", "wall.rows: got 0; takes a whole"),
+    ("rows: 9", "rows: 9.5", "wall.rows: got 9.5; takes a whole"),
+    ("rows: 9", "row: 9", "wall.row: unknown key; did you mean rows?"),
+    ("batch_norm: true", "batch_norm: yes", "model.batch_norm: got 'yes'; takes true or false"),
+    ("momentum: 0.9", "momentum: 1", "train.momentum: got 1; takes a number from 0 to below 1"),
+    ("lr: 0.05", "lr: .inf", "train.lr: got inf; takes a number above 0"),
+    ("lr: 0.05", "lr: .nan", "train.lr: got nan; takes a number above 0"),
+    ("classes: 10", "classes: 11", "data.classes: got 11; takes 2 to 10 with critters"),
+    ("name: critters", "name: tiny-imagenet", "data.root: got null; takes the path of a local archive"),
+    ("val_images: 500", "val_images: 19", "data.val_images: got 19; takes at least two per class, 20"),
+    ("HiResCAM]", "HiResCAM, HiResCAM]", "cams.methods: got ['GradCAM'"),
+    ("HiResCAM]", "HiResCAMM]", "cams.methods: got 'HiResCAMM'; takes a list of names"),
+    ("seed: 0", "seed: 0\nseed: 1", "repeated key seed"),
+    ("seed: 0", "seed: [0", "not readable as YAML"),
+    ("theory:", "theorie:", "theory: got nothing (the key is missing); takes a section with image"),
+])  # fmt: skip
+def test_a_wrong_value_is_named(tmp_path, old, new, message):
+    assert old in TEXT
+    with pytest.raises(ValueError) as error:
+        load(tmp_path, TEXT.replace(old, new, 1))
+    assert message in str(error.value)
+
+
+def test_one_line_per_wrong_field(tmp_path):
+    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 6", "epoch: 6")
+    with pytest.raises(ValueError) as error:
+        load(tmp_path, wrong)
+    names = [line.split(":")[0] for line in str(error.value).splitlines()]
+    assert sorted(names) == ["model.dense", "train.epoch", "train.epochs", "wall.rows"]
+
+
+def test_numbers_mean_what_they_mean_to_dvc(tmp_path):
+    p = load(tmp_path, TEXT.replace("lr: 0.05", "lr: 1e-3").replace("seed: 0", "seed: 010"))
+    assert p.train.lr == 0.001 and p.seed == 10  # PyYAML: the string '1e-3' and the octal 8
+
+
+def test_the_command_alone(tmp_path):
+    (tmp_path / "bad.yaml").write_text(TEXT.replace("rows: 9", "rows: nine"))
+    done = run(ROOT, "python", "-m", "walls.params", str(tmp_path / "bad.yaml"), check=False)
+    assert done.returncode == 1 and done.stderr.strip().count("\n") == 0 and "wall.rows" in done.stderr
+    assert run(ROOT, "python", "-m", "walls.params", str(ROOT / "presets" / "smoke.yaml")).returncode == 0
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        params.load(tmp_path / "params.yaml")

@@ -1,0 +1,119 @@
+"""The two datasets: cut at the dead zone's edge, two images of one class, rejects replaced."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from PIL import Image
+
+from walls import data, stacks
+from walls.params import Data, Stacks
+
+HEADER = "dataset,seed,upper,lower,reason\n"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set")
+    data.build(Data(name="critters", root=None, classes=3, train_images=3, val_images=18), 0, 224, folder)
+    return folder
+
+
+def build(source, folder, edge=170, rejects="", seed=0, **changes):
+    settings = {"images": 7, "mix_dir": None, "gen_dir": None, "generator": "critters"} | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rejects.csv").write_text(HEADER + rejects)
+    manifest = data.read_manifest(source, "val")
+    return stacks.build(Stacks(**settings), manifest, edge, 224, seed, folder, folder / "rejects.csv")
+
+
+def photograph(source, name):
+    (path,) = (source / "images" / "val").rglob(name)
+    return data.read_image(path)
+
+
+def test_stack_mix_is_equation_6(source, tmp_path):
+    build(source, tmp_path)
+    table, images = stacks.read(tmp_path, "stack-mix")
+    for row, image in zip(table.to_dict("records"), images, strict=True):
+        upper, lower = photograph(source, row["upper"]), photograph(source, row["lower"])
+        assert torch.equal(image[:, :170], upper[:, :170]) and torch.equal(image[:, 170:], lower[:, 170:])
+        assert row["upper"] != row["lower"] and not torch.equal(upper, lower)
+        assert int(row["upper"][:5]) % 3 == int(row["lower"][:5]) % 3 == row["label"]
+
+
+def test_another_wall_moves_the_edge_in_both(source, tmp_path):
+    build(source, tmp_path / "a", edge=170)
+    build(source, tmp_path / "b", edge=138)
+    for dataset in stacks.DATASETS:
+        (first, images), (second, moved) = stacks.read(tmp_path / "a", dataset), stacks.read(tmp_path / "b", dataset)
+        assert set(first["edge"]) == {170} and set(second["edge"]) == {138}
+        assert all(first["upper"] == second["upper"])
+        assert (images != moved).flatten(1).any(1).all()
+        if dataset == "stack-mix":
+            assert torch.equal(images[:, :, :138], moved[:, :, :138]) and torch.equal(images[:, :, 170:], moved[:, :, 170:])
+
+
+def test_both_hold_the_same_classes(source, tmp_path):
+    table = build(source, tmp_path)
+    mix, gen = (table[table["dataset"] == d] for d in stacks.DATASETS)
+    assert mix["class"].tolist() == gen["class"].tolist() and len(mix) == 7 and set(mix["class"]) == {"tiger", "rabbit", "tortoise"}
+
+
+def test_the_same_seed_the_same_images(source, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        build(source, tmp_path / name, seed=seed)
+    a, b, c = (stacks.read(tmp_path / name, "stack-mix")[1] for name in "abc")
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_a_longer_dataset_begins_with_the_shorter(source, tmp_path):
+    build(source, tmp_path / "a", images=4)
+    build(source, tmp_path / "b", images=9)
+    for dataset in stacks.DATASETS:
+        assert torch.equal(stacks.read(tmp_path / "b", dataset)[1][:4], stacks.read(tmp_path / "a", dataset)[1])
+
+
+def test_a_refused_image_is_replaced_and_stays_in_the_manifest(source, tmp_path):
+    before = build(source, tmp_path / "a")
+    bad = before.iloc[2]
+    after = build(source, tmp_path / "b", rejects=f"stack-mix,0,{bad['upper']},{bad['lower']},two tails\n")
+    (row,) = after[after["reject"] != ""].to_dict("records")
+    assert (row["index"], row["reject"], row["path"]) == (2, "two tails", "")
+    kept = after[(after["dataset"] == "stack-mix") & (after["path"] != "")]
+    assert len(kept) == 7 and (kept.iloc[2]["upper"], kept.iloc[2]["lower"]) != (bad["upper"], bad["lower"])
+    assert kept.iloc[2]["attempt"] == 1
+
+
+@pytest.mark.parametrize("line", ["stack-mux,0,a,b,why\n", "stack-mix,x,a,b,why\n", "stack-mix,0,a,b,\n"])
+def test_wrong_rejects_are_named(tmp_path, line):
+    (tmp_path / "rejects.csv").write_text(HEADER + line)
+    with pytest.raises(ValueError, match=r"rejects\.csv, line 2: takes stack-mix or stack-gen"):
+        stacks.read_rejects(tmp_path / "rejects.csv")
+
+
+def test_the_committed_rejects_are_readable():
+    stacks.read_rejects(ROOT / "rejects.csv")
+
+
+def test_without_a_generator_stack_gen_is_empty(source, tmp_path):
+    build(source, tmp_path, generator=None)
+    assert len(stacks.read(tmp_path, "stack-gen")[1]) == 0 and len(stacks.read(tmp_path, "stack-mix")[1]) == 7
+
+
+def test_ready_images_are_taken_as_they_are(source, tmp_path):
+    ready = tmp_path / "ready" / "rabbit"
+    ready.mkdir(parents=True)
+    Image.fromarray(np.full((224, 224, 3), 77, np.uint8)).save(ready / "one.png")
+    build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
+    table, images = stacks.read(tmp_path / "out", "stack-mix")
+    assert table["label"].tolist() == [1] and (images == 77).all()
+
+
+def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
+    manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val"})
+    (tmp_path / "rejects.csv").write_text(HEADER)
+    with pytest.raises(ValueError, match="class b has one validation image"):
+        stacks.build(Stacks(images=2, mix_dir=None, gen_dir=None, generator=None), manifest, 170, 224, 0, tmp_path,
+                     tmp_path / "rejects.csv")  # fmt: skip

@@ -1,0 +1,320 @@
+"""Section 2 and Appendices A to D: each formula against an oracle that shares no code with it."""
+
+import gzip
+import itertools
+import json
+import shutil
+import time
+from pathlib import Path
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from walls import beyond, definition_checks, paths, sampling, theory
+from walls import theory_checks as checks
+from walls.models import CNN
+
+# H, W, k, k' all different, so that no two sizes can be swapped unseen: h, w = 8, 6 and h', w' = 4, 3.
+HEIGHT, WIDTH, KERNEL, POOL = 10, 8, 3, 2
+IMAGE = np.random.default_rng(5).uniform(0, 1, (HEIGHT, WIDTH))
+IMAGE[5:, 5:] = 0  # some black patches
+NORMS = np.array([[np.sqrt((IMAGE[i : i + 3, j : j + 3] ** 2).sum()) for j in range(6)] for i in range(8)])
+TAU = 0.7
+
+
+def mean_root(filters: int) -> float:
+    """E[√Y]/(τ‖m‖) by E[√Y] = ∫ (1 - E[exp(-tY)]) t^(-3/2) dt / (2√π), E[exp(-tZ⁺²)] = ½ + ½ (1 + 2t)^(-½)."""
+
+    def integrand(s: float) -> float:  # t = s²
+        return (1 - (0.5 + 0.5 / np.sqrt(1 + 2 * s * s)) ** filters) * 2 / (s * s)
+
+    near = integrate.quad(integrand, 1e-9, 1, epsabs=0, epsrel=1e-11, limit=500)[0]
+    far = integrate.quad(integrand, 1, np.inf, epsabs=0, epsrel=1e-11, limit=500)[0]
+    return (near + far) / (2 * np.sqrt(np.pi))
+
+
+@pytest.mark.parametrize("filters", [1, 2, 3, 21, 64, 1000])
+def test_mean_chi_by_laplace_transform(filters):
+    assert theory.mean_chi(filters) == pytest.approx(mean_root(filters), rel=1e-7)
+
+
+@pytest.mark.parametrize("filters", [1, 4, 21, 300])
+def test_mean_chi_in_multiple_precision(filters):
+    with mpmath.workdps(50):
+        exact = sum(
+            mpmath.sqrt(2) * mpmath.binomial(filters, k) * mpmath.gammaprod([(k + 1) / 2], [k / 2])
+            for k in map(mpmath.mpf, range(1, filters + 1))
+        ) / mpmath.mpf(2) ** filters
+    assert theory.mean_chi(filters) == pytest.approx(float(exact), rel=1e-12)
+
+
+def test_mean_chi_for_a_hundred_thousand_filters():
+    start = time.perf_counter()
+    value = theory.mean_chi(100_000)
+    assert time.perf_counter() - start < 1
+    assert value == pytest.approx(np.sqrt(50_000) * (1 - 5 / 800_000), rel=1e-9)
+
+
+@pytest.mark.parametrize("masked_rows, cells", [(None, 6), (0, 12), (1, 9), (2, 6), (3, 3), (4, 0)])
+def test_expected_gradcam_with_typed_sizes(masked_rows, cells):
+    ours = theory.expected_gradcam(IMAGE, 30, KERNEL, POOL, TAU, masked_rows)
+    by_hand = TAU**2 * np.sqrt(cells) / (48 * np.sqrt(2 * np.pi)) * mean_root(30) * NORMS
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-7)
+
+
+def test_lower_bound_with_typed_sizes():
+    for filters in (21, 64):
+        by_hand = (filters - 20) / np.sqrt(filters) * np.sqrt(12 / (16 * np.pi)) * TAU**2 / 48 * NORMS
+        np.testing.assert_allclose(theory.lower_bound(IMAGE, filters, KERNEL, POOL, TAU), by_hand, rtol=1e-13)
+
+
+def test_bounds_and_limit_enclose_the_expectation():
+    for filters in (3, 21, 64, 1000, 100_000):
+        setting = (IMAGE, filters, KERNEL, POOL, TAU)
+        exact, limit = theory.expected_gradcam(*setting), theory.large_v_limit(*setting)
+        ours = theory.moment_bound(*setting)
+        by_hand = (1 - 5 / (2 * filters)) * np.sqrt(filters * 6 / (4 * np.pi)) * TAU**2 / 48 * NORMS
+        np.testing.assert_allclose(ours, by_hand, rtol=1e-13)
+        assert (ours <= exact * (1 + 1e-9)).all() and (exact <= limit * (1 + 1e-9)).all() and ours.max() > 0
+        if filters > 20:
+            assert (theory.lower_bound(*setting) <= ours * (1 + 1e-12)).all()
+    lit = exact > 0
+    np.testing.assert_allclose(theory.lower_bound(*setting)[lit] / exact[lit], 1 / np.sqrt(2), rtol=3e-4)
+    np.testing.assert_allclose(limit[lit] / exact[lit], 1, rtol=1e-5)
+
+
+def test_papers_bound_is_this_share_of_the_expectation():
+    shares = {21: 0.03, 64: 0.49, 256: 0.65}
+    for filters, share in shares.items():
+        exact, bound = (f(IMAGE, filters, KERNEL, POOL, TAU) for f in (theory.expected_gradcam, theory.lower_bound))
+        assert (bound / np.where(exact > 0, exact, 1)).max() == pytest.approx(share, abs=0.005)
+
+
+def test_expectation_against_whole_networks_by_autograd():
+    """3,000 torch networks, gradient by backward: no formula of ours on this side."""
+    x = torch.from_numpy(IMAGE)[None, None]
+    for filters, masked, sizes in ((1, None, (1,)), (5, 1, (1,)), (6, None, (4, 1))):
+        maps = []
+        for seed in range(3000):
+            model = CNN((HEIGHT, WIDTH), filters, KERNEL, POOL, sizes, masked, TAU, seed)
+            b = model.features(x).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
+            maps.append((gradient.mean((2, 3), keepdim=True) * b.detach()).sum(1)[0].relu().numpy())
+        mean, error = np.mean(maps, 0), np.std(maps, 0, ddof=1) / np.sqrt(3000)
+        exact = theory.expected_gradcam(IMAGE, filters, KERNEL, POOL, TAU, masked, widths=sizes[:-1])
+        assert (np.abs(mean - exact) <= 4 * error).all()
+        assert (error[exact > 0] < 0.1 * exact[exact > 0]).all()
+
+
+def test_monte_carlo_agrees_at_every_position_and_count_of_filters():
+    for masked in (None, 3):
+        sampled = sampling.gradcam(IMAGE, (1, 4, 21, 64), KERNEL, POOL, TAU, 20_000, 1, masked)
+        for filters, (mean, error) in sampled.items():
+            exact = theory.expected_gradcam(IMAGE, filters, KERNEL, POOL, TAU, masked)
+            assert (np.abs(mean - exact) <= 4 * error).all(), filters
+            assert (error[exact > 0] < 0.03 * exact[exact > 0]).all()  # it would see 12%
+
+
+def test_depth_by_monte_carlo():
+    sampled = sampling.gradcam_by_depth(IMAGE, 6, KERNEL, POOL, TAU, 5, 4, 20_000, 2)
+    for depth, (mean, error) in sampled.items():
+        exact = theory.expected_gradcam(IMAGE, 6, KERNEL, POOL, TAU, widths=(5,) * (depth - 1))
+        assert (np.abs(mean - exact) <= 4 * error).all(), depth
+
+
+@pytest.mark.parametrize("arguments, words", [
+    ({"image": np.ones((9, 8)), "kernel": 2, "pool": 1, "filters": 30, "masked_rows": 9}, "masked_rows: got 9"),
+    ({"pool": 3}, "pool: got 3; takes a divisor"),
+    ({"kernel": 9}, "kernel: got 9"),
+    ({"kernel": 2.0}, "kernel: got 2.0"),
+    ({"image": np.ones((11, 8)), "kernel": 2, "pool": 1, "filters": 0}, "filters: got 0"),
+    ({"image": np.ones((8, 8)), "kernel": 2, "pool": 1}, "h' = 7 is odd"),
+    ({"image": 1.5 * IMAGE / IMAGE.max()}, "outside [0, 1]"),
+    ({"image": -IMAGE}, "outside [0, 1]"),
+    ({"image": IMAGE * np.nan}, "outside [0, 1]"),
+    ({"image": IMAGE[None]}, "takes a grayscale image"),
+    ({"tau": 0.0}, "tau: got 0.0"),
+    ({"masked_rows": -1}, "masked_rows: got -1"),
+    ({"widths": (3, 0)}, "widths: got 0"),
+])  # fmt: skip
+def test_bad_input_is_named(arguments, words):
+    good = {"image": IMAGE, "filters": 30, "kernel": KERNEL, "pool": POOL, "tau": TAU}
+    with pytest.raises(ValueError) as error:
+        theory.expected_gradcam(**(good | arguments))
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bound_takes_more_than_twenty_filters():
+    with pytest.raises(ValueError, match="filters: got 20; the bound of Theorem 1 takes more than 20"):
+        theory.lower_bound(IMAGE, 20, KERNEL, POOL, TAU)
+    with pytest.raises(ValueError, match="h' = 7 is odd"):
+        theory.lower_bound(np.ones((8, 8)), 30, 2, 1, TAU)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("filters", [1, 3])
+def test_proposition_1_against_autograd_and_the_sum_over_paths(depth, filters):
+    for seed in range(5):
+        model = CNN((HEIGHT, WIDTH), filters, KERNEL, POOL, (4,) * (depth - 1) + (1,), tau=TAU, seed=seed)
+        b = model.features(torch.from_numpy(IMAGE)[None, None]).detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
+        weights = [w.numpy() for w in model.dense_weights()]
+        net = theory.forward(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
+        np.testing.assert_allclose(net["B"], b.detach().numpy()[0], atol=1e-14)
+        np.testing.assert_allclose(net["a"][-1], model.head(b).detach().numpy()[0], atol=1e-13)
+        alpha = theory.gradcam_coefficients(weights, net["a"], 48)
+        scale = max(np.abs(alpha).max(), 1e-3)
+        assert np.abs(alpha - gradient[0].mean((1, 2)).numpy()).max() <= 1e-12 * scale
+        brute = sum(
+            np.prod([net["a"][p][i] > 0 for p, i in enumerate(path)])
+            * np.prod([weights[p + 1][path[p + 1], path[p]] if p + 1 < len(path) else weights[p + 1][0, path[p]]
+                       for p in range(len(path))])
+            * (weights[0][path[0]] if path else weights[0][0]).sum((1, 2))
+            for path in itertools.product(range(4), repeat=depth - 1)
+        )  # fmt: skip
+        assert np.abs(alpha - brute / 48).max() <= 1e-12 * scale
+        rho = theory.score_gradient(weights, net["a"])
+        np.testing.assert_allclose(beyond.feature_gradient(net["B"], rho, POOL), gradient[0].numpy(), atol=1e-13)
+
+
+def test_covariance_by_its_definition_and_by_sampling():
+    sigma = theory.covariance(IMAGE, KERNEL, TAU)
+    i, j, p, q = 1, 2, 3, 1
+    entry = TAU**2 * np.trace(IMAGE[i : i + 3, j : j + 3].T @ IMAGE[p : p + 3, q : q + 3])
+    assert sigma[i * 6 + j, p * 6 + q] == pytest.approx(entry, rel=1e-13)
+    filters = TAU * np.random.default_rng(0).normal(size=(40_000, 1, 3, 3))
+    a = torch.nn.functional.conv2d(torch.from_numpy(IMAGE)[None, None], torch.from_numpy(filters))[0].flatten(1).numpy()
+    error = np.sqrt((np.outer(np.diag(sigma), np.diag(sigma)) + sigma**2) / len(a))
+    assert (np.abs(a.T @ a / len(a) - sigma) <= 4.5 * error + 1e-12).all()
+    assert np.linalg.matrix_rank(sigma) == 9
+
+
+def test_lemmas_by_integration():
+    for mu, tau in ((-1.0, 0.5), (0.0, 2.0), (1.5, 0.8)):
+        mean = integrate.quad(lambda x, m=mu, t=tau: x * stats.norm.pdf(x, m, t), 0, 40, points=[2.0], epsabs=1e-13)[0]
+        assert theory.rectified_mean(mu, tau) == pytest.approx(mean, rel=1e-9)
+    first, fourth = (integrate.quad(lambda x, n=n: x**n * stats.norm.pdf(x, 0, 1.7), 0, 40)[0] for n in (2, 4))
+    assert theory.squared_rectified_moments(1.7) == pytest.approx((first, fourth - first**2), rel=1e-9)
+    assert theory.convolution_variance([[1, 2], [0, 3]], 0.5) == pytest.approx(14 / 4)
+
+
+def test_definitions_against_pytorch_grad_cam():
+    for name, row in definition_checks.definitions(IMAGE, KERNEL, POOL, TAU, 3, filters=4).items():
+        assert row["holds"], (name, row)
+    model = CNN((HEIGHT, WIDTH), 4, KERNEL, POOL, tau=TAU, seed=3)
+    coefficients, raw = definition_checks.library_map("LayerCAM", model, IMAGE)
+    b = model.features(torch.from_numpy(IMAGE)[None, None])[0].detach().numpy()
+    np.testing.assert_allclose(raw, (np.maximum(coefficients, 0) * b).sum(0), atol=1e-14)
+    assert (raw[4:] == 0).all() and raw.any()
+
+
+def test_hirescam_and_layercam_vanish_behind_the_wall_at_any_depth():
+    for seed, sizes in itertools.product(range(10), ((1,), (5, 1), (5, 4, 1))):
+        model = CNN((HEIGHT, WIDTH), 3, KERNEL, POOL, sizes, masked_rows=1, tau=TAU, seed=seed)
+        for method in ("HiResCAM", "LayerCAM"):
+            coefficients, raw = definition_checks.library_map(method, model, IMAGE)
+            assert (coefficients[:, 6:] == 0).all() and (raw[6:] == 0).all() and raw.any()
+    assert definition_checks.library_map("GradCAM", model, IMAGE)[1].shape == (8, 6)
+
+
+def test_dead_filters_get_nothing_from_xgradcam():
+    b = np.zeros((2, 3, 3))
+    b[1] = 1
+    assert beyond.xgradcam(np.ones((2, 3, 3)), b, b.sum((1, 2))).tolist() == [0, pytest.approx(1 / 9)]
+
+
+def test_opticam_finds_a_maximum():
+    row = definition_checks.opticam(IMAGE, KERNEL, POOL, TAU, 0)["Opti-CAM, L = 1"]
+    assert row["holds"] and row["score"] >= row["uniform β"]
+
+
+@pytest.mark.parametrize("s", [0.0, 1e-3, 0.08, 0.09, 1.0, 50.0, 3000.0])
+def test_rectified_share_by_integration(s):
+    def integrand(w: float) -> float:
+        return w / (2 + s * w) * stats.norm.pdf(w, 0, TAU)
+
+    value = integrate.quad(integrand, 0, 14 * TAU, points=[1e-3, 1e-2, 0.1], epsabs=0, epsrel=1e-11, limit=500)[0]
+    assert float(beyond.rectified_share(s, TAU)) == pytest.approx(value, rel=1e-9)
+
+
+def test_laws_beyond_gradcam_against_sampled_networks():
+    rows, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 20_000, 4, filters=3)
+    for name, row in (rows | tail).items():
+        assert row["holds"], (name, row)
+    assert rows["AblationCAM"]["P(> 0)"] > 0.55 and rows["GradCAM"]["P, law"] == 0.5 * (1 - 2**-3)
+    assert rows["XGradCAM"]["mean"] > 0 and rows["GradCAM++"]["mean"] > 0
+    laws = [sampling.filter_draws(IMAGE, v, KERNEL, POOL, TAU, 20_000, 7, (6, 2)) for v in (2, 8)]
+    few, many = (beyond.expected_scores(law)["GradCAM++"] for law in laws)
+    assert many[0] / few[0] == pytest.approx(4, rel=0.05)  # linear in V
+
+
+def test_ablationcam_is_cauchy_given_the_filters():
+    b, c = np.array([[0.3, 1.0, 0.0]]), np.array([[1.0, 0.5, 2.0]])
+    (location,), (scale,) = beyond.ablation_law(beyond.FilterDraws(b, c, c, 6, 48, TAU))
+    weights = TAU * c * np.random.default_rng(0).normal(size=(100_000, 3))
+    ratio = (weights * b).sum(1) / weights.sum(1)
+    assert stats.kstest(ratio, "cauchy", (location, scale)).pvalue > 1e-3
+    assert stats.kstest(ratio, "cauchy", (location, 1.05 * scale)).pvalue < 1e-3  # it would see 5%
+
+
+def test_slips_have_their_numbers():
+    rows = definition_checks.slips(IMAGE, KERNEL, POOL, TAU, 0)
+    assert all(row["holds"] for row in rows.values())
+    variance = rows["Eq. 8: variance at τ = 2, without τ²"]
+    assert variance["ours"] == pytest.approx(4 * variance["paper"])
+    assert rows["Def. 3: share of 0/0; for exp(f), α"]["paper"] == 1
+    assert rows["Prop. 1's proof: windows misplaced by i'"]["paper"] == pytest.approx(10 / 12)
+
+
+def test_eq_3_taken_literally_loses_silent_windows():
+    """By hand: a single filter that answers nowhere. C' = 0, so the literal gradient is 0 and Proposition 1's isn't."""
+    weights = [np.arange(1.0, 13.0).reshape(1, 1, 4, 3)]
+    net = theory.forward(IMAGE, -np.ones((1, 3, 3)), weights, POOL)
+    assert not net["C"].any()
+    assert theory.gradcam_coefficients(weights, net["a"], 48) == pytest.approx([78 / 48])
+
+
+def test_figure_3_shows_a_score_where_nothing_is_seen():
+    values, rows = definition_checks.figure_3(theory.load_image("digits"), 2, 2, 1.0, 64, 1, 0)
+    row = rows["GradCAM in the dead zone"]
+    assert (row["dead rows of ξ"], row["dead rows of B"]) == (14, 14)
+    assert row["logits unchanged"] and values[14:].max() > 0
+
+
+def test_digit():
+    image = theory.load_image("digits")
+    assert image.shape == (29, 29) and image.min() == 0 and 0.95 < image.max() <= 1
+    assert not image[0].any() and not image[:, -1].any() and image[1, :-1].any()
+    with pytest.raises(ValueError, match="takes 'digits' or 'mnist'"):
+        theory.load_image("emnist")
+
+
+def test_mnist_digit(tmp_path, monkeypatch):
+    raw = paths.root().parent / "shared" / "data" / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz"
+    if not raw.is_file():
+        pytest.skip(f"no MNIST beside this project ({raw}); the digits test covers the rest")
+    (tmp_path / "dvc.yaml").touch()
+    target = tmp_path / "data" / "MNIST" / "raw" / raw.name
+    target.parent.mkdir(parents=True)
+    shutil.copy(raw, target)
+    monkeypatch.chdir(tmp_path)
+    image = theory.load_image("mnist")
+    with gzip.open(raw) as file:
+        pixels = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28)
+    np.testing.assert_array_equal(image[1:, :-1], pixels[15] / 255)
+    exact = theory.expected_gradcam(image, 64, 2, 2, 1.0)
+    mean, error = sampling.gradcam(image, [64], 2, 2, 1.0, 2000, 0)[64]
+    assert exact[14:].max() > 0 and (np.abs(mean - exact) <= 4 * error).all()
+
+
+def test_rows_are_written_and_shown(tmp_path: Path, capsys):
+    rows = {"one": {"difference": 3e-9, "errors": 1.234, "holds": True}, "two": {"exact": 0.123456789, "holds": False}}
+    assert checks.write({"part": rows}, tmp_path / "theory.json") == "1 of 2 checks hold; not: part: two"
+    written = json.loads((tmp_path / "theory.json").read_text())
+    assert written["part: two"] == {"exact": 0.123457, "holds": False} and written["failed"] == ["part: two"]
+    checks.show(rows)
+    shown = "difference errors holds exact one < 1e-8 1.2 True - two - - False 0.123"
+    assert capsys.readouterr().out.split() == shown.split()
