@@ -1,0 +1,67 @@
+"""The source notebooks: thin, stripped, their defaults those of the default preset."""
+
+import ast
+import json
+import re
+
+import pytest
+from conftest import ROOT
+from imports import notebook_source
+
+from walls import params
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def cells(path, kind):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param
+
+
+def test_there_are_seven():
+    assert [path.stem for path in NOTEBOOKS] == ["1_theory", "2_wall", "3_data", "4_train", "5_stacks", "6_cams", "7_paper"]
+
+
+def test_stripped(notebook):
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells(notebook, "code"))
+
+
+def test_thin(notebook):
+    source = notebook_source(notebook)
+    lines = [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert len(lines) <= 60
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno <= 5, node.name
+    assert not re.search(r"sys\.path|pip install|['\"]/|['\"]~|!\s*\w+", source)
+
+
+def test_a_title_a_question_and_a_verdict(notebook):
+    first, *_, last = cells(notebook, "markdown")
+    assert re.match(rf"# {notebook.stem[0]}\. ", "".join(first["source"])) and "?**" in "".join(first["source"])
+    assert "Verdict" in "".join(last["source"])
+    assert "NBVAL_CHECK_OUTPUT" in "".join(cells(notebook, "code")[-1]["source"])
+
+
+def test_defaults_are_the_default_presets(notebook):
+    (cell,) = (c for c in cells(notebook, "code") if "parameters" in c["metadata"].get("tags", []))
+    found: dict = {}
+    exec("".join(cell["source"]), found)
+    preset = params.load(ROOT / "presets" / "critters.yaml").model_dump()
+    for name, value in found.items():
+        if name in preset and isinstance(value, dict):
+            assert value == {key: preset[name][key] for key in value}, name
+        elif name in preset:
+            assert value == preset[name], name
+
+
+def test_links_lead_somewhere(notebook):
+    text = "".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
+    names = {"1_theory", "2_wall", "3_data", "4_train-masked", "4_train-baseline", "5_stacks", "6_cams-stack-mix",
+             "6_cams-stack-gen", "7_paper"}  # fmt: skip
+    targets = re.findall(r"\]\(([^)#]+)\.ipynb\)", text)
+    assert targets and set(targets) <= names

@@ -1,0 +1,165 @@
+"""The real pipeline, smoke-sized, in a copy of the tree: what reruns, what doesn't, and what nbval says."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from conftest import ROOT, copy_tree, run
+
+STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
+          "paper", "render"]  # fmt: skip
+
+
+def would_run(folder):
+    text = run(folder, "dvc", "repro", "--dry").stdout
+    return [stage for stage in STAGES if f"Running stage '{stage}'" in text]
+
+
+@pytest.fixture
+def restored(smoke):
+    """The smoke copy, with params.yaml put back afterwards."""
+    before = (smoke / "params.yaml").read_text()
+    yield smoke
+    (smoke / "params.yaml").write_text(before)
+
+
+def edit(folder, old, new):
+    file = folder / "params.yaml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+def test_every_output_is_there(smoke):
+    table = pd.read_csv(smoke / "figures" / "table1.csv")
+    assert set(table["dataset"]) == {"stack-mix", "stack-gen"} and (table["images"] == 6).all()
+    assert (table[table["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
+    wall = json.loads((smoke / "metrics" / "wall.json").read_text())
+    assert wall == {"image_rows": 128, "map_rows": 8, "wall_rows": 7, "seen_rows": 106, "dead_rows": 22,
+                    "dead_share": 22 / 128, "hirescam_zero_rows": 104, "certified": True}  # fmt: skip
+    train = json.loads((smoke / "metrics" / "train.json").read_text())
+    assert train["masked"]["images_seen"] == 192 and set(train["masked"]) == {
+        "top1", "top5", "train_loss", "epochs", "images_seen", "precision", "device"}  # fmt: skip
+    for figure in (1, 2, 3, 4, 5, 6, 7, 8, 9):
+        for kind in ("pdf", "png"):
+            assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
+    history = pd.read_csv(smoke / "figures" / "fig5.csv")
+    assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
+
+
+def test_a_second_repro_does_nothing(smoke):
+    assert would_run(smoke) == []
+    assert "up to date" in run(smoke, "dvc", "status").stdout
+    assert run(smoke, "git", "status", "--porcelain").stdout == ""
+
+
+def test_another_wall_reruns_what_follows_from_it(restored):
+    edit(restored, "rows: 7", "rows: 6")
+    run(restored, "dvc", "repro", "wall")
+    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "paper", "render"}
+    assert set(would_run(restored)) == expected
+    edit(restored, "rows: 6", "rows: 7")
+    back = run(restored, "dvc", "repro", "wall")
+    assert "Stage 'wall' is cached" in back.stdout and would_run(restored) == []
+
+
+def test_a_comment_reruns_the_check_alone(restored):
+    edit(restored, "seed: 0", "seed: 0  # still 0")
+    assert "would run" not in run(restored, "dvc", "repro", "check").stdout
+    assert would_run(restored) == []
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("rows: 7", "rows: seven", "wall.rows: got 'seven'; takes a whole number of feature rows, 1 or more"),
+    ("epochs: 2", "epoch: 2", "train.epoch: unknown key"),
+    ("seed: 0", "seed: 0\nseed: 1", "seed"),
+])  # fmt: skip
+def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, message):
+    before = {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")}
+    edit(restored, old, new)
+    done = run(restored, "dvc", "repro", check=False)
+    assert done.returncode != 0 and message in done.stdout + done.stderr
+    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 9
+
+
+def test_a_useless_wall_stops_at_the_wall(restored):
+    edit(restored, "rows: 7", "rows: 3")
+    done = run(restored, "dvc", "repro", check=False)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("wall.rows")]
+    assert done.returncode != 0 and "Running stage 'data'" not in done.stdout
+    assert lines == ["wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes from 6 to 7 rows"
+                     " at image_size 128"]  # fmt: skip
+    edit(restored, "rows: 3", "rows: 7")
+    run(restored, "dvc", "checkout")
+    assert would_run(restored) == []
+
+
+def test_rerunning_gives_the_same_bytes(smoke, tmp_path):
+    """All but training, which test_training.py repeats: forced again, every rendered file and figure is the same."""
+    kept = tmp_path / "kept"
+    for folder in ("rendered", "figures", "metrics"):
+        shutil.copytree(smoke / folder, kept / folder)
+    for stage in ("wall", "stacks", "cams@stack-mix", "paper", "render"):
+        run(smoke, "dvc", "repro", "--single-item", "--force", stage)
+    for file in kept.rglob("*.*"):
+        assert file.read_bytes() == (smoke / file.relative_to(kept)).read_bytes(), file.name
+    assert run(smoke, "git", "status", "--porcelain").stdout == ""
+
+
+def test_dvc_says_something_useful(smoke):
+    assert "train@masked" in run(smoke, "dvc", "dag").stdout
+    assert "dead_rows" in run(smoke, "dvc", "metrics", "show").stdout
+    shown = json.loads(run(smoke, "dvc", "exp", "show", "--json").stdout)
+    assert "wall" in json.dumps(shown)
+    plots = run(smoke, "dvc", "plots", "show").stdout
+    assert "index.html" in plots and (smoke / "dvc_plots" / "index.html").stat().st_size > 5000
+    shutil.rmtree(smoke / "dvc_plots")
+
+
+def nbval(folder, *arguments):
+    done = run(folder, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--nbval-current-env",
+               "--nbval-cell-timeout=600", *arguments, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def test_nbval_over_the_smoke_runs_notebooks(smoke):
+    names = [f"rendered/{path.name}" for path in sorted((smoke / "rendered").iterdir())]
+    assert len(names) == 9 and "passed" in nbval(smoke, "--nbval-lax", *names)
+    assert run(smoke, "git", "status", "--porcelain").stdout == "" and would_run(smoke) == []
+
+
+def test_nbval_strict_over_the_committed_notebooks(tmp_path):
+    folder = copy_tree(tmp_path / "project")
+    for stage in ("theory", "wall"):
+        (folder / "runs" / stage).mkdir(parents=True)
+    assert "passed" in nbval(folder, "--nbval", "rendered/1_theory.ipynb", "rendered/2_wall.ipynb")
+    assert run(folder, "git", "status", "--porcelain").stdout == ""
+
+
+def test_nbval_finds_a_forged_number(tmp_path):
+    folder = copy_tree(tmp_path / "project")
+    (folder / "runs" / "wall").mkdir(parents=True)
+    file = folder / "rendered" / "2_wall.ipynb"
+    wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
+    forged = file.read_text().replace(f"{wall['dead_rows']} rows", f"{wall['dead_rows'] + 1} rows")
+    assert forged != file.read_text()
+    file.write_text(forged)
+    done = run(folder, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--nbval",
+               "--nbval-current-env", "rendered/2_wall.ipynb", check=False)  # fmt: skip
+    assert done.returncode == 1 and "1 failed" in done.stdout
+
+
+def test_the_wrong_stage_is_named(smoke):
+    done = run(smoke, "python", "-m", "walls.run", "train", check=False)
+    assert done.returncode == 1 and done.stderr.startswith("stage: got train; takes one that `dvc stage list` shows")
+
+
+def test_without_a_generator_stack_gen_is_skipped(tmp_path):
+    folder = copy_tree(tmp_path / "project", "smoke")
+    edit(folder, "generator: critters", "generator: null")
+    run(folder, "dvc", "repro")
+    table = pd.read_csv(folder / "figures" / "table1.csv")
+    assert set(table["dataset"]) == {"stack-mix"} and "skipped" in (folder / "figures" / "table1.md").read_text()
+    assert "skipped" in (folder / "rendered" / "6_cams-stack-gen.ipynb").read_text()

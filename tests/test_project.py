@@ -1,0 +1,78 @@
+"""The house: stages list what they read, the lock and the environment are one, what is committed is of one run."""
+
+import json
+import re
+
+import pytest
+import yaml
+from conftest import ROOT
+from imports import closure
+
+from walls import run as runner
+
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = PIPELINE["stages"]
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name not in ("check", "render")])
+def test_a_stage_depends_on_its_imports_and_no_more(stage):
+    (notebook,) = (dep for dep in STAGES[stage]["deps"] if dep.startswith("notebooks/"))
+    assert notebook == f"notebooks/{runner.NOTEBOOKS[stage]}.ipynb"
+    assert {dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")} == closure(ROOT / notebook)
+
+
+def test_everything_waits_for_the_check():
+    for name, stage in STAGES.items():
+        upstream = [dep for dep in stage["deps"] if dep.startswith(("runs/", "data/", "models/"))]
+        assert upstream or name == "check"
+    assert STAGES["check"]["deps"] == ["params.yaml", "src/walls/params.py"]
+
+
+def test_the_lock_knows_every_stage():
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    expected = {f"{name}@{member}" for name, s in STAGES.items() for values in s.get("matrix", {}).values() for member in values}
+    assert set(lock) == expected | {name for name, stage in STAGES.items() if "matrix" not in stage}
+
+
+def test_the_environment_is_the_lock():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = (entry["pip"] for entry in environment if isinstance(entry, dict))
+    assert pip == ["--requirement requirements.txt"] and "python=3.11" in environment
+
+
+def test_the_lock_pins_what_we_name_and_no_registry():
+    lock = (ROOT / "requirements.txt").read_text()
+    pinned = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE))
+    named = re.findall(r'^    "([a-zA-Z0-9._-]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert len(named) > 15 and {name.lower() for name in named} <= pinned
+    wanted = "torch torchvision grad-cam jupyter papermill dvc nbval matplotlib seaborn pydantic safetensors accelerate scikit-learn"
+    assert set(wanted.split()) <= pinned
+    assert "://" not in lock and "index" not in lock.replace("index-url", "index") and "--hash=sha256:" in lock
+
+
+def test_the_rendered_notebooks_are_all_there_and_clean():
+    names = {path.name for path in (ROOT / "rendered").iterdir()}
+    assert names == {"1_theory.ipynb", "2_wall.ipynb", "3_data.ipynb", "4_train-masked.ipynb", "4_train-baseline.ipynb",
+                     "5_stacks.ipynb", "6_cams-stack-mix.ipynb", "6_cams-stack-gen.ipynb", "7_paper.ipynb"}  # fmt: skip
+    for path in (ROOT / "rendered").iterdir():
+        text = path.read_text()
+        notebook = json.loads(text)
+        assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+        assert not re.search(r'"name": "stderr"|"output_type": "error"|papermill|at 0x[0-9a-f]{6}|/home/|/root/|/tmp/', text)
+
+
+def test_the_rendered_notebooks_are_of_the_committed_sources():
+    for path in (ROOT / "rendered").iterdir():
+        source = json.loads((ROOT / "notebooks" / f"{path.stem.split('-')[0]}.ipynb").read_text())
+        rendered = [c["source"] for c in json.loads(path.read_text())["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+        assert ["".join(s) for s in rendered] == ["".join(c["source"]) for c in source["cells"]], path.name
+
+
+def test_the_readmes_tables_are_the_committed_runs():
+    text = (ROOT / "README.md").read_text()
+    assert "<!-- table1 -->" in text and runner.filled(text, ROOT / "figures") == text
+
+
+def test_modules_are_neither_crumbs_nor_mountains():
+    for path in (ROOT / "src" / "walls").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path.name
