@@ -40,6 +40,13 @@ def save(figure: Figure, folder: Path, name: str) -> Figure:
     return figure
 
 
+def save_sheet(figure: Figure, folder: Path, name: str) -> Figure:
+    """Write a contact sheet as `name.png` alone: a hundred small pictures are no vector graphic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", metadata={"Software": None}, dpi=110)
+    return figure
+
+
 def collect(runs: Path, folder: Path) -> list[str]:
     """Copy every stage's figures to `folder`; their names."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +179,7 @@ def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, c
     `layers`: kinds (conv, pool, …) of the backbone's layers; `weight`: the full W (dense, C, h, w), of which the mean
     |weight| per position is drawn.
     """
-    figure, ax = plt.subplots(figsize=(1.35 * WIDTH, WIDTH / 2.3))
+    figure, ax = plt.subplots(figsize=(1.35 * WIDTH, WIDTH / 1.75))
     x, gap, thick = 0.0, 14.0, 26.0
     starts = [0] + [n + 1 for n, layer in enumerate(layers) if layer == "pool"]
     _block(ax, x, 110, zone.rows[0] / zone.heights[0], zone.heights[0], "image ξ")
@@ -180,8 +187,7 @@ def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, c
         x += (110 if block == 0 else thick) + gap
         end = starts[block + 1] - 1 if block + 1 < len(starts) else len(layers)
         convolutions = sum(layer == "conv" for layer in layers[start:end])
-        _block(ax, x, thick, zone.rows[end] / zone.heights[end], zone.heights[end], f"{convolutions}×conv")
-    ax.text(x + thick / 2, -8, "B", ha="center", va="bottom", fontweight="bold", fontsize=11)
+        _block(ax, x, thick, zone.rows[end] / zone.heights[end], zone.heights[end], f"{convolutions}×conv" + ("\n= B" if end == len(layers) else ""))
     x += thick + 3 * gap
     size = 120
     profile = weight.abs().mean(dim=(0, 1)).numpy()
@@ -195,7 +201,7 @@ def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, c
         ax.add_patch(Rectangle((x, 0), 10, height, facecolor=SEEN, alpha=0.35, edgecolor="0.2", linewidth=0.8))
         ax.text(x + 5, height + 6, f"{label}\n{units}", ha="center", va="top", fontsize=8)
         x += 10 + 2.4 * gap
-    ax.set(xlim=(-4, x), ylim=(262, -28))
+    ax.set(xlim=(-4, x), ylim=(272, -12))
     ax.set_aspect("equal")
     ax.axis("off")
     return figure

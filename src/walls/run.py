@@ -1,17 +1,20 @@
 """The notebook runner: one stage of the pipeline, its notebook executed by papermill.
 
     python -m walls.run STAGE          check, theory, wall, data, train@masked, …, paper, render; as dvc.yaml names them
-    python -m walls.run readme         put the committed run's figures into the README, between its markers
+    python -m walls.run readme         put the run's tables into the README, between its markers
+    python -m walls.run summary        what the run found, in five lines
 
 The notebook gets the parameters that dvc.yaml lists for its stage, checked, and nothing else.
 """
 
+import json
 import os
 import re
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -100,6 +103,21 @@ def readme() -> None:
     file.write_text(filled(file.read_text(encoding="utf-8"), root / "figures"), encoding="utf-8")
 
 
+def summary() -> None:
+    """Print what the last run found, and which file to open."""
+    metrics = paths.root() / "metrics"
+    wall, train, activity, claims = (json.loads((metrics / f"{name}.json").read_text(encoding="utf-8"))
+                                     for name in ("wall", "train", "activity", "claims"))  # fmt: skip
+    print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} image rows "
+          f"({100 * wall['dead_share']:.0f}%).")  # fmt: skip
+    print("Top-1 accuracy: " + ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in train.items()) + ".")
+    for dataset, means in activity.items():
+        print(f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100).")
+    verdicts = Counter(claim["verdict"] for claim in claims)
+    print("Claims of the paper: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) + ".")
+    print("Read rendered/7_paper.ipynb; the table is figures/table1.md.")
+
+
 def filled(text: str, figures: Path) -> str:
     """README text with every `NAME.md` of `figures/` between its markers."""
     for table in sorted(figures.glob("*.md")):
@@ -154,7 +172,7 @@ def main(arguments: list[str]) -> int:
     if stage == "check":
         return params.main(["--gate", str(paths.runs("check", "gate"))])
     try:
-        {"render": render, "readme": readme}.get(stage, lambda: execute(stage))()
+        {"render": render, "readme": readme, "summary": summary}.get(stage, lambda: execute(stage))()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
