@@ -50,7 +50,7 @@ def test_a_wrong_value_is_named(tmp_path, old, new, message):
 
 
 def test_one_line_per_wrong_field(tmp_path):
-    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 6", "epoch: 6")
+    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 5", "epoch: 5")
     with pytest.raises(ValueError) as error:
         load(tmp_path, wrong)
     names = [line.split(":")[0] for line in str(error.value).splitlines()]

@@ -56,11 +56,15 @@ def collect(runs: Path, folder: Path) -> list[str]:
     return [file.name for file in found]
 
 
-def dead_band(ax: Axes, first: float, last: float, width: float, left: float = 0.0) -> None:
-    """Hatch the rows `first` to `last` of an image drawn on `ax`."""
-    ax.add_patch(Rectangle((left - 0.5, first - 0.5), width, last - first, facecolor=DEAD, alpha=0.16, linewidth=0))
-    ax.add_patch(Rectangle((left - 0.5, first - 0.5), width, last - first, facecolor="none", edgecolor=DEAD,
-                           hatch="////", linewidth=0.8, alpha=0.8))  # fmt: skip
+def dead_band(ax: Axes, first: float, last: float, width: float, over_heat: bool = False) -> None:
+    """Mark the rows `first` to `last` of an image drawn on `ax`; `over_heat`: by an outline that leaves colours alone."""
+    place = {"xy": (-0.5, first - 0.5), "width": width, "height": last - first}
+    if over_heat:
+        ax.add_patch(Rectangle(**place, facecolor="none", edgecolor="white", hatch="//", linewidth=0, alpha=0.25))
+        ax.add_patch(Rectangle(**place, facecolor="none", edgecolor=DEAD, linewidth=1.6))
+        return
+    ax.add_patch(Rectangle(**place, facecolor=DEAD, alpha=0.16, linewidth=0))
+    ax.add_patch(Rectangle(**place, facecolor="none", edgecolor=DEAD, hatch="////", linewidth=0.8, alpha=0.8))
 
 
 def show(ax: Axes, image: Tensor, edge: int | None = None, heat: Tensor | None = None) -> None:
@@ -70,7 +74,7 @@ def show(ax: Axes, image: Tensor, edge: int | None = None, heat: Tensor | None =
     if heat is not None:
         ax.imshow(heat.numpy(), cmap=HEAT, alpha=0.6, vmin=0, vmax=1)
     if edge is not None:
-        dead_band(ax, edge, height, width)
+        dead_band(ax, edge, height, width, over_heat=heat is not None)
     _bare(ax)
 
 
@@ -92,7 +96,7 @@ def example(image: Tensor, raw: Tensor, upscaled: Tensor, facts: dict) -> Figure
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, WIDTH / 2.85))
     show(axes[0], image, edge)
     axes[1].imshow(raw.numpy(), cmap=HEAT)
-    dead_band(axes[1], seen, len(raw), raw.shape[1])
+    dead_band(axes[1], seen, len(raw), raw.shape[1], over_heat=True)
     _bare(axes[1])
     show(axes[2], image, edge, upscaled)
     for ax, title in zip(axes, ("the image", "GradCAM, before upscaling", "GradCAM, as users see it"), strict=True):
