@@ -26,9 +26,15 @@ def test_the_papers_table():
 
 def test_table1():
     table = claims.with_uniform(claims.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
-    assert table.columns.tolist() == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+    assert (
+        table.columns.tolist() == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+    )
     first, uniform = table.iloc[0], table.iloc[1]
-    assert first["mean"] == pytest.approx(20) and first["std"] == pytest.approx(20 / math.sqrt(2)) and first["paper_mean"] == 22.7
+    assert (
+        first["mean"] == pytest.approx(20)
+        and first["std"] == pytest.approx(20 / math.sqrt(2))
+        and first["paper_mean"] == 22.7
+    )
     assert (uniform["method"], round(uniform["mean"], 2)) == ("uniform map", 49.1)
 
 
@@ -41,7 +47,7 @@ def test_the_printed_table(tmp_path):
 
 
 @pytest.mark.parametrize("mu, verdict", [
-    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"), ([math.nan] * 3, "not tested here"),
+    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"), ([math.nan] * 90 + [0.3] * 10, "fails"), ([], "not tested here"),
 ])  # fmt: skip
 def test_active(mu, verdict):
     assert claims._active(activity(GradCAM=mu), "GradCAM")["verdict"] == verdict
@@ -69,7 +75,7 @@ def ranks(masked, baseline):
     return {"masked": pd.DataFrame({"rank": masked}), "baseline": pd.DataFrame({"rank": baseline})}
 
 
-@pytest.mark.parametrize("lost, won, both, verdict", [(20, 5, 475, "holds"), (6, 4, 490, "inconclusive"),
+@pytest.mark.parametrize("lost, won, both, verdict", [(20, 5, 475, "holds"), (6, 4, 490, "inconclusive"), (5, 1, 18, "inconclusive"),
                                                       (100, 0, 400, "fails"), (2, 30, 468, "fails")])  # fmt: skip
 def test_accuracy(lost, won, both, verdict):
     masked = [2] * lost + [1] * won + [1] * both

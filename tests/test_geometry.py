@@ -81,6 +81,15 @@ def test_layers_that_mix_rows_are_refused(layer):
         geometry.dead_zone(nn.Sequential(nn.Conv2d(4, 4, 3), layer), 64, 4)
 
 
+def test_a_sequential_with_a_forward_of_its_own_is_refused():
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return x + x.mean((2, 3), keepdim=True)
+
+    with pytest.raises(ValueError, match="Residual mixes rows, or isn't known not to"):
+        geometry.dead_zone(nn.Sequential(nn.Conv2d(3, 4, 3), Residual(nn.ReLU())), 64, 4)
+
+
 @pytest.mark.parametrize("wall_rows, size", [(9, 224), (6, 224), (13, 224), (9, 208)])
 def test_hirescams_zero_row_against_bilinear_upscaling(wall_rows, size):
     zone = make_tiny(wall_rows=9).zone(size) if size != 224 else make_tiny(wall_rows=wall_rows).zone(size)

@@ -15,7 +15,9 @@ def load(tmp_path, text):
 
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
-def test_every_preset_is_valid(preset):
+def test_every_preset_is_valid(preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny-imagenet-200.zip").touch()
     assert params.load(ROOT / "presets" / f"{preset}.yaml").wall.rows >= 1
 
 
@@ -40,6 +42,11 @@ def test_values_are_read(tmp_path):
     ("HiResCAM]", "HiResCAMM]", "cams.methods: got 'HiResCAMM'; takes a list of names"),
     ("seed: 0", "seed: 0\nseed: 1", "repeated key seed"),
     ("seed: 0", "seed: [0", "not readable as YAML"),
+    ("batch_size: 32", "batch_size: 3001", "train.batch_size: got 3001; takes up to 3000"),
+    ("kernel: 2 ", "kernel: 3 ", "theory.pool: got 2 with a kernel of 3; takes a number of which twice divides"),
+    ("checkpoint: null", "checkpoint: no/such", "model.checkpoint: got no/such, without masked.safetensors"),
+    ("mix_dir: null", "mix_dir: no/such", "stacks.mix_dir: got no/such, which is no folder"),
+    ("seed: 0", "seed: 0\n5: 3", "5: unknown key"),
     ("theory:", "theorie:", "theory: got nothing (the key is missing); takes a section with image"),
 ])  # fmt: skip
 def test_a_wrong_value_is_named(tmp_path, old, new, message):

@@ -5,7 +5,11 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT, copy_tree, run
+from safetensors.torch import load_file
+
+from walls import data, models, stacks
 
 STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
           "paper", "render"]  # fmt: skip
@@ -41,11 +45,35 @@ def test_every_output_is_there(smoke):
     train = json.loads((smoke / "metrics" / "train.json").read_text())
     assert train["masked"]["images_seen"] == 192 and set(train["masked"]) == {
         "top1", "top5", "train_loss", "epochs", "images_seen", "precision", "device"}  # fmt: skip
+    edges = pd.read_csv(smoke / "runs" / "stacks" / "manifest.csv")["edge"]
+    assert (edges == 106).all()
     for figure in (1, 2, 3, 4, 5, 6, 7, 8, 9):
         for kind in ("pdf", "png"):
             assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
     history = pd.read_csv(smoke / "figures" / "fig5.csv")
     assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
+
+
+def test_the_measured_activity_from_the_maps(smoke):
+    """µ of every image by hand: min-max, bilinear, min-max, the bottom 22 of 128 rows; and the predicted classes."""
+    model = models.load(smoke / "models" / "masked.safetensors")
+    for dataset in ("stack-mix", "stack-gen"):
+        measured = pd.read_csv(smoke / "runs" / f"cams-{dataset}" / "activity.csv").set_index(["method", "image"])
+        for name, raw in load_file(smoke / "runs" / f"cams-{dataset}" / "maps.safetensors").items():
+            scaled = (raw - raw.amin((1, 2), keepdim=True)) / (
+                raw.amax((1, 2), keepdim=True) - raw.amin((1, 2), keepdim=True)
+            )
+            for column, maps in (("mu", scaled), ("mu_raw", raw)):
+                up = torch.nn.functional.interpolate(maps[:, None].double(), (128, 128), mode="bilinear")[:, 0]
+                if column == "mu":
+                    up = up - up.amin((1, 2), keepdim=True)
+                expected = up[:, 106:].norm(dim=(1, 2)) / up.norm(dim=(1, 2))
+                for image, value in enumerate(expected.tolist()):
+                    assert measured.loc[(name, image), column] == pytest.approx(value, abs=1e-4, nan_ok=True), (name, image)
+        _, images = stacks.read(smoke / "runs" / "stacks", dataset)
+        with torch.no_grad():
+            predicted = model(data.normalise(images)).argmax(1).tolist()
+        assert measured.loc["GradCAM"]["predicted"].tolist() == predicted
 
 
 def test_a_second_repro_does_nothing(smoke):
@@ -66,7 +94,11 @@ def test_another_wall_reruns_what_follows_from_it(restored):
 
 def test_a_comment_reruns_the_check_alone(restored):
     edit(restored, "seed: 0", "seed: 0  # still 0")
-    assert "would run" not in run(restored, "dvc", "repro", "check").stdout
+    assert would_run(restored) == ["check"]
+    run(restored, "dvc", "repro")
+    assert run(restored, "git", "status", "--porcelain", "rendered", "figures", "metrics").stdout == ""
+    edit(restored, "seed: 0  # still 0", "seed: 0")
+    run(restored, "dvc", "repro")
     assert would_run(restored) == []
 
 
@@ -111,7 +143,10 @@ def test_dvc_says_something_useful(smoke):
     assert "train@masked" in run(smoke, "dvc", "dag").stdout
     assert "dead_rows" in run(smoke, "dvc", "metrics", "show").stdout
     shown = json.loads(run(smoke, "dvc", "exp", "show", "--json").stdout)
-    assert "wall" in json.dumps(shown)
+    assert '"dead_rows": 22' in json.dumps(shown) and '"rows": 7' in json.dumps(shown)
+    edit(smoke, "rows: 7", "rows: 6")
+    assert "wall.rows" in run(smoke, "dvc", "params", "diff").stdout
+    run(smoke, "git", "checkout", "params.yaml")
     plots = run(smoke, "dvc", "plots", "show").stdout
     assert "index.html" in plots and (smoke / "dvc_plots" / "index.html").stat().st_size > 5000
     shutil.rmtree(smoke / "dvc_plots")

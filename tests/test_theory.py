@@ -44,10 +44,13 @@ def test_mean_chi_by_laplace_transform(filters):
 @pytest.mark.parametrize("filters", [1, 4, 21, 300])
 def test_mean_chi_in_multiple_precision(filters):
     with mpmath.workdps(50):
-        exact = sum(
-            mpmath.sqrt(2) * mpmath.binomial(filters, k) * mpmath.gammaprod([(k + 1) / 2], [k / 2])
-            for k in map(mpmath.mpf, range(1, filters + 1))
-        ) / mpmath.mpf(2) ** filters
+        exact = (
+            sum(
+                mpmath.sqrt(2) * mpmath.binomial(filters, k) * mpmath.gammaprod([(k + 1) / 2], [k / 2])
+                for k in map(mpmath.mpf, range(1, filters + 1))
+            )
+            / mpmath.mpf(2) ** filters
+        )
     assert theory.mean_chi(filters) == pytest.approx(float(exact), rel=1e-12)
 
 

@@ -1,14 +1,16 @@
 """The training loop: resumed runs give the same bytes, the schedule and the score are what they say."""
 
-import os
-import signal
 import subprocess
 import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 from conftest import copy_tree, environment, run
+from PIL import Image
 from torch import nn
 
 from walls import data, models, params, training
@@ -50,10 +52,11 @@ def test_an_interrupted_run_ends_with_the_same_bytes(images, tmp_path, monkeypat
     monkeypatch.setattr(training, "_keep", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         fit(images, tmp_path / "broken", schedule=schedule)
-    monkeypatch.setattr(training, "_keep", kept)
+    monkeypatch.setattr(training, "_keep", lambda *arguments: (written.append(1), kept(*arguments)))
     resumed, again, _ = fit(images, tmp_path / "broken", schedule=schedule)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
     pd.testing.assert_frame_equal(history, again, check_exact=True)
+    assert len(written) == 3  # one epoch was left to do
 
 
 def test_training_changes_the_weights_and_records_what_it_did(images, tmp_path):
@@ -82,10 +85,13 @@ def test_sgd_is_the_textbooks(images, tmp_path):
     """One step by hand: v = g + λw; w - lr·v."""
     train = images[0]
     model, *_ = fit(images, tmp_path, epochs=1, batch_size=12, schedule="constant", lr=0.1)
-    other = network().to(memory_format=torch.channels_last).train()
-    ((batch, labels),) = list(data.loader(train, 12, 0, 1))
+    other = network().train()
+    other.features.to(memory_format=torch.channels_last)
     torch.manual_seed(int(data.stream(0, "dropout", 1).integers(2**63)))
-    nn.functional.cross_entropy(other(data.normalise(batch).contiguous(memory_format=torch.channels_last)), labels).backward()
+    ((batch, labels),) = list(data.loader(train, 12, 0, 1))
+    nn.functional.cross_entropy(
+        other(data.normalise(batch).contiguous(memory_format=torch.channels_last)), labels
+    ).backward()
     weight = other.head[0].weight
     expected = weight - 0.1 * (weight.grad + 5e-4 * weight)
     torch.testing.assert_close(model.head[0].weight, expected.detach(), rtol=1e-5, atol=1e-7)
@@ -119,7 +125,9 @@ def test_onecycle_peaks_at_the_learning_rate():
 
 def test_predictions_and_accuracy(images):
     class Fixed(nn.Module):
-        weight = nn.Parameter(torch.zeros(1))
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
 
         def forward(self, batch):
             return torch.tensor([[2.0, 1.0]]).repeat(len(batch), 1)
@@ -127,6 +135,13 @@ def test_predictions_and_accuracy(images):
     predictions = training.predict(Fixed(), images[1], params.Train(**SETTINGS))
     assert predictions["label"].tolist() == [0, 1] * 3 and predictions["rank"].tolist() == [1, 2] * 3
     assert training.accuracy(predictions) == {"top1": 0.5, "top5": 1.0}
+
+
+def test_logits_that_are_no_numbers_score_nothing(images):
+    model = network()
+    model.head[-1].bias.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="logits are not finite"):
+        training.predict(model, images[1], params.Train(**SETTINGS))
 
 
 def test_a_diverging_loss_is_named(images, tmp_path):
@@ -151,10 +166,22 @@ def test_a_checkpoint_instead_of_training(images, tmp_path):
         training.obtain(other, "masked", str(tmp_path), *images, params.Train(**SETTINGS), tmp_path / "none")
 
 
-def test_the_checkpoints_name_tells_runs_apart():
-    names = {training.resume_folder(*key).name for key in (("masked", 0, "a"), ("baseline", 0, "a"), ("masked", 1, "a"),
-                                                           ("masked", 0, "b"))}  # fmt: skip
-    assert len(names) == 4
+def test_the_checkpoints_name_tells_runs_apart(images):
+    train, other = images
+    keys = [
+        (train, "float32", "masked"),
+        (train, "float32", "baseline"),
+        (other, "float32", "masked"),
+        (train, "bfloat16", "masked"),
+    ]
+    names = [training.resume_folder(*key).name for key in keys]
+    assert len(set(names)) == 4
+    path = Path(train.paths[0])
+    before = path.read_bytes()
+    Image.fromarray(255 - np.array(Image.open(path))).save(path)
+    assert training.resume_folder(*keys[0]).name != names[0]  # other pixels under the same name
+    path.write_bytes(before)
+    assert training.resume_folder(*keys[0]).name == names[0]
 
 
 def kill_and_resume(folder, moments):
@@ -166,9 +193,11 @@ def kill_and_resume(folder, moments):
         while seconds is None and not list(folder.glob(".resume/*/epoch.pt")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(seconds or 0)
-        os.killpg(process.pid, signal.SIGKILL)
+        for child in psutil.Process(process.pid).children(recursive=True):  # the kernel has a session of its own
+            child.kill()
+        process.kill()
         process.wait()
-    (folder / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+    assert None not in moments or list(folder.glob(".resume/*/epoch.pt"))
     run(folder, "dvc", "repro", "train@masked")
     return (folder / "models" / "masked.safetensors").read_bytes()
 

@@ -1,5 +1,6 @@
 """Activity in the dead zone, μ (Eq. 7 of the paper), and its statistics over a dataset."""
 
+import copy
 import math
 
 import numpy as np
@@ -13,6 +14,8 @@ from walls import cams, stacks
 from walls.data import normalise
 from walls.models import Classifier
 from walls.params import Cams
+
+BATCH = 16  # images at once through the full-height network
 
 
 def activity(maps: Tensor, dead_rows: int) -> Tensor:
@@ -42,7 +45,7 @@ def summary(values: np.ndarray, raw: np.ndarray, seed: int = 0) -> dict[str, flo
     """Table 1's cells for one method on one dataset, ×100: mean, std (n-1), a bootstrap interval, the counts.
 
     `values` and `raw`: μ per image with and without the min-subtractions of the upscaling, NaN for an empty map.
-    `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples. `empty`: all-zero maps, left out.
+    `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples. `empty`: maps that upscale to zero, left out.
     """
     kept = 100 * values[~np.isnan(values)]
     mean = float(kept.mean()) if kept.size else math.nan
@@ -75,7 +78,7 @@ def evaluate(model: Classifier, images: Tensor, settings: Cams, dead_rows: int) 
     if not len(images):
         return pd.DataFrame(columns=["image", "predicted", "method", "mu", "mu_raw"]), {}
     kind = getattr(torch, settings.precision)
-    model = model.to(kind)
+    model = copy.deepcopy(model).to(kind)
     inputs = normalise(images).to(kind)
     with torch.no_grad():
         predicted = torch.cat([model(batch).argmax(1) for batch in inputs.split(settings.batch_size)])
@@ -97,13 +100,18 @@ def evaluate(model: Classifier, images: Tensor, settings: Cams, dead_rows: int) 
 def follows_upper(model: Classifier, images: Tensor, edge: int) -> dict[str, int]:
     """Of N images, in how many the logits change with the part below the edge, and with the part above it.
 
-    Each part is taken from the next image (stacks.swap); the full-height computation, bit for bit.
+    Each part is taken from the next image (stacks.swap); the full-height computation, bit for bit. Empty where
+    there are fewer than two images.
     """
-    if not len(images):
+    if len(images) < 2:
         return {}
+
+    def logits(part: Tensor) -> Tensor:
+        return torch.cat([model.head(model.features(normalise(batch))) for batch in part.split(BATCH)])
+
     lower, upper = stacks.swap(images, edge)
     with torch.no_grad():
-        before, below, above = (model.head(model.features(normalise(part))) for part in (images, lower, upper))
+        before, below, above = logits(images), logits(lower), logits(upper)
     changed = [int((after != before).any(1).sum()) for after in (below, above)]
     return {"images": len(images), "lower_changed": changed[0], "upper_changed": changed[1],
             "upper_changed_class": int((above.argmax(1) != before.argmax(1)).sum())}  # fmt: skip

@@ -132,6 +132,7 @@ def _noise(rng: Generator, side: int) -> Image.Image:
 
 def _background(rng: Generator, size: int) -> Image.Image:
     """An unsharp somewhere: noise in the hues of sky, leaves and earth and in any other, and discs of stray light."""
+
     def colour(wild: float) -> tuple[int, ...]:
         hue = rng.uniform() if rng.uniform() < wild else rng.choice([0.56, 0.3, 0.22, 0.1]) + rng.uniform(-0.05, 0.05)
         return _rgb(255 * np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.15, 0.7), rng.uniform(0.3, 1))))

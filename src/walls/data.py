@@ -135,15 +135,16 @@ def _critters(settings: Data, seed: int, size: int, folder: Path) -> Iterable[tu
 def _tiny_imagenet(settings: Data, seed: int, folder: Path) -> Iterable[tuple]:
     """Tiny-ImageNet's zip or unpacked folder: the same number of each class's first images, sampled classes."""
     root = Path(settings.root).expanduser()
-    archive = _Zip(root) if zipfile.is_zipfile(root) else _Folder(root)
+    archive = _Folder(root) if root.is_dir() else _Zip(root)
     names = archive.names()
-    words = dict(line.split("\t", 1) for line in archive.read("words.txt").decode().splitlines() if "\t" in line)
+    words = dict(line.split("\t", 1) for line in archive.lines("words.txt"))
     found: dict[tuple[str, str], list[str]] = {}
     for name in names:
         parts = name.split("/")
-        if len(parts) == 4 and parts[0] == "train" and parts[2] == "images":
+        # A class is letters and digits: a name such as .. would leave the folder.
+        if len(parts) == 4 and parts[0] == "train" and parts[2] == "images" and parts[1].isalnum():
             found.setdefault(("train", parts[1]), []).append(name)
-    for line in archive.read("val/val_annotations.txt").decode().splitlines():
+    for line in archive.lines("val/val_annotations.txt"):
         file, wnid = line.split("\t")[:2]
         if f"val/images/{file}" in names:
             found.setdefault(("val", wnid), []).append(f"val/images/{file}")
@@ -167,27 +168,38 @@ def _tiny_imagenet(settings: Data, seed: int, folder: Path) -> Iterable[tuple]:
         yield split, label, words.get(wnid, wnid).split(",")[0], target.relative_to(folder).as_posix()
 
 
-class _Zip:
-    """Members of a Tiny-ImageNet zip, named from below its top folder."""
+class _Tree:
+    """Tiny-ImageNet's files, named from below its top folder."""
+
+    def lines(self, name: str) -> list[str]:
+        """A text file's lines that have columns."""
+        return [line for line in self.read(name).decode(errors="replace").splitlines() if "\t" in line]
+
+
+class _Zip(_Tree):
+    """The same in a zip."""
 
     def __init__(self, path: Path):
-        self.file = zipfile.ZipFile(path)
-        self.top = next((n.split("/")[0] for n in self.file.namelist() if n.endswith("words.txt")), "")
+        try:
+            self.file = zipfile.ZipFile(path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"data.root: {path} is no readable zip ({error}); takes tiny-imagenet-200.zip") from None
+        self.top = next((n[: -len("words.txt")] for n in self.file.namelist() if n.split("/")[1:] == ["words.txt"]), "")
         if not self.top:
             raise ValueError(f"data.root: {path} holds no words.txt; takes a zip laid out as tiny-imagenet-200.zip")
 
     def names(self) -> set[str]:
-        return {name.split("/", 1)[1] for name in self.file.namelist() if name.startswith(self.top + "/")}
+        return {name.removeprefix(self.top) for name in self.file.namelist() if name.startswith(self.top)}
 
     def read(self, name: str) -> bytes:
         try:
-            return self.file.read(f"{self.top}/{name}")
-        except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+            return self.file.read(self.top + name)
+        except (KeyError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"data.root: {name} can't be read from {self.file.filename} ({error})") from None
 
 
-class _Folder:
-    """The same for an unpacked folder."""
+class _Folder(_Tree):
+    """The same in an unpacked folder."""
 
     def __init__(self, path: Path):
         self.path = path / "tiny-imagenet-200" if (path / "tiny-imagenet-200").is_dir() else path

@@ -109,9 +109,7 @@ def opticam(image: Array, kernel: int, pool: int, tau: float, seed: int, steps: 
     return {"Opti-CAM, L = 1": row}
 
 
-def figure_3(
-    image: Array, kernel: int, pool: int, tau: float, filters: int, depth: int, seed: int
-) -> tuple[Array, Rows]:
+def figure_3(image: Array, kernel: int, pool: int, tau: float, filters: int, depth: int, seed: int) -> tuple[Array, Rows]:
     """GradCAM's raw map (h, w) of one masked [CNN] with ten logits, for the predicted one, as in the authors' release.
 
     The row: that the logits stay bit-identical when noise replaces the dead zone, and what GradCAM gives it.

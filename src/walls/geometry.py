@@ -92,7 +92,8 @@ def kinds(features: nn.Module) -> list[str]:
 
 def flatten(features: nn.Module) -> Iterator[nn.Module]:
     """The layers of (nested) Sequentials, in order of computation."""
-    if isinstance(features, nn.Sequential):
+    # A subclass with a forward of its own (a residual block, say) is no chain: it comes out whole, and is refused.
+    if type(features).forward is nn.Sequential.forward:
         for child in features:
             yield from flatten(child)
     else:
@@ -139,9 +140,9 @@ def _window(layer: nn.Module) -> tuple[int, int, int, int]:
 
 def _out_rows(layer: nn.Module, rows: int) -> int:
     """Height of a layer's output; ValueError for a layer whose rows can't be followed."""
-    if isinstance(layer, ROWWISE):
+    if type(layer) in ROWWISE:
         return rows
-    if not isinstance(layer, WINDOWED):
+    if type(layer) not in WINDOWED:
         raise ValueError(f"{type(layer).__name__} mixes rows, or isn't known not to; a dead zone takes "
                          "convolutions, max and average poolings, batch norm and element-wise activations")  # fmt: skip
     if getattr(layer, "padding_mode", "zeros") == "circular":

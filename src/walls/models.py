@@ -83,7 +83,8 @@ class Classifier(nn.Module):
 
 def _top_rows(layer: nn.Module, x: Tensor, needed: int) -> Tensor:
     """The first `needed` rows of `layer`'s output, given the input rows that they need."""
-    if isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+    plain = type(layer) is nn.Conv2d and not layer._forward_hooks and not layer._forward_pre_hooks
+    if plain and layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
         top, side = layer.padding
         kernel, stride, dilation = layer.kernel_size[0], layer.stride[0], layer.dilation[0]
         if (needed - 1) * stride - top + dilation * (kernel - 1) + 1 == x.shape[2]:
@@ -242,8 +243,11 @@ def load(path: Path, **expected) -> Classifier:
     for name, value in expected.items():
         if config.get(name) != value:
             raise ValueError(f"{path}: a checkpoint of another configuration: {name} is {config.get(name)}, not {value}")
-    model = seeded(0, **config)
-    model.load_state_dict(tensors)
+    try:
+        model = seeded(0, **config)
+        model.load_state_dict(tensors)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"{path}: its weights don't fit its configuration ({error})".replace("\n", " ")) from None
     return model.eval()
 
 

@@ -19,11 +19,12 @@ def optimise(model: nn.Module, images: Tensor, features: Tensor, targets: Tensor
         with torch.enable_grad():
             mask = _unit(nn.functional.interpolate(_combine(beta, features)[:, None], images.shape[2:], mode="bilinear"))
             score = model(images * mask).gather(1, targets[:, None])[:, 0]
+            total = score.sum()
         better = score.detach() > best_score
         best_score = torch.where(better, score.detach(), best_score)
         best_beta[better] = beta.detach()[better]
         if step < steps:
-            (beta.grad,) = torch.autograd.grad(-score.sum(), beta)
+            beta.grad = -torch.autograd.grad(total, beta)[0]
             adam.step()
     return _combine(best_beta, features)
 

@@ -1,8 +1,8 @@
 """The one file a user edits, checked: every key of `params.yaml`, its type and its range.
 
-    python -m walls.params                 check params.yaml, say what is wrong, one line per field
-    python -m walls.params FILE            the same for another file
-    python -m walls.params --gate FILE     check params.yaml, then write the gate that every stage depends on
+python -m walls.params                 check params.yaml, say what is wrong, one line per field
+python -m walls.params FILE            the same for another file
+python -m walls.params --gate FILE     check params.yaml, then write the gate that every stage depends on
 """
 
 import sys
@@ -21,6 +21,9 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Method = Literal[
     "GradCAM", "GradCAM++", "XGradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "EigenCAM", "HiResCAM", "LayerCAM"
 ]
+
+
+THEORY_ROWS = 29  # the theory's digits, 28 × 28 and padded once
 
 
 def takes(text: str, kind) -> object:
@@ -145,10 +148,26 @@ def _crosschecks(p: Params):
         yield f"data.classes: got {data.classes}; takes 2 to 10 with critters"
     if data.name != "critters" and data.root is None:
         yield f"data.root: got null; takes the path of a local archive or folder with {data.name}"
+    elif data.root is not None and not Path(data.root).expanduser().exists():
+        yield f"data.root: got {data.root}, which isn't there; takes the path of a local archive or folder"
     if data.train_images < data.classes:
         yield f"data.train_images: got {data.train_images}; takes at least one per class, {data.classes}"
     if data.val_images < 2 * data.classes:
         yield f"data.val_images: got {data.val_images}; takes at least two per class, {2 * data.classes}"
+    per_epoch = data.train_images // data.classes * data.classes
+    if p.train.batch_size > per_epoch:
+        yield f"train.batch_size: got {p.train.batch_size}; takes up to {per_epoch}, the training images"
+    for name in ("mix_dir", "gen_dir"):
+        folder = getattr(stacks, name)
+        if folder is not None and not Path(folder).expanduser().is_dir():
+            yield f"stacks.{name}: got {folder}, which is no folder; takes {_described(('stacks', name))}"
+    for which in ("masked", "baseline") if p.model.checkpoint is not None else ():
+        if not (Path(p.model.checkpoint).expanduser() / f"{which}.safetensors").is_file():
+            yield f"model.checkpoint: got {p.model.checkpoint}, without {which}.safetensors; takes a folder with both, or null"
+    rows = THEORY_ROWS - p.theory.kernel + 1
+    if rows < 1 or rows % (2 * p.theory.pool):
+        yield (f"theory.pool: got {p.theory.pool} with a kernel of {p.theory.kernel}; takes a number of which twice divides "
+               f"{THEORY_ROWS} - kernel + 1, so that h' is whole and even")  # fmt: skip
     if stacks.generator == "critters" and data.name != "critters":
         yield f"stacks.generator: got critters; takes null with {data.name}, whose classes it can't draw"
     if not p.cams.methods or len(set(p.cams.methods)) < len(p.cams.methods):
@@ -158,8 +177,8 @@ def _crosschecks(p: Params):
 def _line(item: dict) -> str:
     """One pydantic error as one line."""
     where = tuple(part for part in item["loc"] if isinstance(part, str) and part in _names())
-    if item["type"] == "extra_forbidden":
-        *section, key = item["loc"]
+    if item["type"] in ("extra_forbidden", "invalid_key"):
+        *section, key = (part for part in item["loc"] if part != "[key]")
         known = list((_section(section) or Params).model_fields)
         close = get_close_matches(str(key), known, 1)
         hint = f"did you mean {close[0]}?" if close else f"takes {', '.join(known)}"

@@ -26,7 +26,7 @@ def use_style() -> None:
     """The one style of all figures."""
     sns.set_theme(context="notebook", style="ticks", palette="colorblind", font_scale=0.85)
     plt.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 160, "savefig.bbox": "tight", "savefig.pad_inches": 0.04,
+        "figure.dpi": 80, "savefig.dpi": 130, "savefig.bbox": "tight", "savefig.pad_inches": 0.04,
         "figure.constrained_layout.use": True, "pdf.fonttype": 42, "svg.hashsalt": "walls", "hatch.linewidth": 0.6,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": "medium", "legend.frameon": False,
     })  # fmt: skip
@@ -105,7 +105,11 @@ def example(image: Tensor, raw: Tensor, upscaled: Tensor, facts: dict) -> Figure
 
 
 def saliency_grid(
-    images: Sequence[Tensor], maps: dict[str, Sequence[Tensor]], names: Sequence[str], edge: int, activity: pd.DataFrame | None = None
+    images: Sequence[Tensor],
+    maps: dict[str, Sequence[Tensor]],
+    names: Sequence[str],
+    edge: int,
+    activity: pd.DataFrame | None = None,
 ) -> Figure:
     """Figures 7 to 9: an image per row, a method per column, maps (N, H, W) laid over it, μ×100 below.
 
@@ -147,13 +151,15 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
 
     `activity`: long, with the columns dataset, method, mu.
     """
-    table = activity.assign(mu=100 * activity["mu"], dataset=activity["dataset"].map(LABELS))
+    table = activity.assign(mu=100 * activity["mu"], dataset=activity["dataset"].map(LABELS)).dropna(ignore_index=True)
     figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 2.2))
     kind = {"data": table, "x": "method", "y": "mu", "hue": "dataset", "dodge": True, "ax": ax}
     sns.boxplot(**kind, fliersize=0, linewidth=0.8, boxprops={"alpha": 0.4}, legend=True)
     sns.stripplot(**kind, size=1.8, alpha=0.6, jitter=np.float64(0.18), legend=False)
     ax.axhline(100 * uniform, color="0.3", linestyle="--", linewidth=0.9)
-    ax.text(ax.get_xlim()[1], 100 * uniform + 1, f"a uniform map: {100 * uniform:.1f}", ha="right", fontsize=8)
+    ax.text(
+        len(table["method"].unique()) - 1, 100 * uniform + 1, f"a uniform map:\n{100 * uniform:.1f}", ha="center", fontsize=8
+    )
     ax.set(xlabel="", ylabel="activity in the dead zone, µ×100", ylim=(-2, 102))
     ax.tick_params(axis="x", rotation=20)
     ax.get_legend().set_title("")
@@ -191,7 +197,14 @@ def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, c
         x += (110 if block == 0 else thick) + gap
         end = starts[block + 1] - 1 if block + 1 < len(starts) else len(layers)
         convolutions = sum(layer == "conv" for layer in layers[start:end])
-        _block(ax, x, thick, zone.rows[end] / zone.heights[end], zone.heights[end], f"{convolutions}×conv" + ("\n= B" if end == len(layers) else ""))
+        _block(
+            ax,
+            x,
+            thick,
+            zone.rows[end] / zone.heights[end],
+            zone.heights[end],
+            f"{convolutions}×conv" + ("\n= B" if end == len(layers) else ""),
+        )
     x += thick + 3 * gap
     size = 120
     profile = weight.abs().mean(dim=(0, 1)).numpy()
@@ -214,7 +227,9 @@ def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, c
 def _block(ax: Axes, x: float, thick: float, seen: float, height: int, label: str) -> None:
     ax.add_patch(Rectangle((x, 0), thick, height * seen, facecolor=SEEN, alpha=0.35, linewidth=0))
     _outline(ax, x, thick, height, seen)
-    ax.text(x + thick / 2, height + 6, f"{label}\n{round(height * seen)} of\n{height} rows", ha="center", va="top", fontsize=7)
+    ax.text(
+        x + thick / 2, height + 6, f"{label}\n{round(height * seen)} of\n{height} rows", ha="center", va="top", fontsize=7
+    )
 
 
 def _outline(ax: Axes, x: float, width: float, height: float, seen: float) -> None:

@@ -39,9 +39,7 @@ def digit_and_map(image: Array, values: Array, size: Sizes, kernel: int, title: 
     return figure
 
 
-def expectation(
-    samples: Mapping[int, tuple[float, float]], curves: Mapping[str, tuple[Sequence[int], Array]]
-) -> Figure:
+def expectation(samples: Mapping[int, tuple[float, float]], curves: Mapping[str, tuple[Sequence[int], Array]]) -> Figure:
     """The expected score at one position against V: Monte Carlo {V: (mean, error)} with ± 4 errors, and lines."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.42 * WIDTH), width_ratios=(1.25, 1))
     v = np.array(list(samples))

@@ -24,7 +24,9 @@ from walls import params, paths
 
 NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
              "cams": "6_cams", "paper": "7_paper"}  # fmt: skip
-MEMBER = {"train": "which", "cams": "dataset"}  # the parameter that tells a matrix stage's runs apart
+# The parameter that tells a matrix stage's runs apart, and what it can be.
+MEMBER = {"train": "which", "cams": "dataset"}
+MEMBERS = {"train": ("masked", "baseline"), "cams": ("stack-mix", "stack-gen")}
 
 
 def execute(stage: str) -> Path:
@@ -37,8 +39,8 @@ def execute(stage: str) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     name, _, member = stage.partition("@")
-    if name not in NOTEBOOKS or bool(member) != (name in MEMBER):
-        raise ValueError(f"stage: got {stage}; takes one that `dvc stage list` shows")
+    if name not in NOTEBOOKS or member not in MEMBERS.get(name, ("",)):
+        raise ValueError(f"stage: got {stage or 'nothing'}; takes one that `dvc stage list` shows")
     params.load()
     values = dvc.api.params_show(stages=stage)
     if member:
@@ -57,6 +59,7 @@ def execute(stage: str) -> Path:
                 extra_arguments=["--log-level=ERROR"])  # fmt: skip
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
+            print(f"{stage}: failed; how far it came stands in {failed.relative_to(root)}", file=sys.stderr)
             if error.ename == "ValueError":
                 raise ValueError(error.evalue) from None
             raise
@@ -93,7 +96,7 @@ def render() -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for name, file in found.items():
-        shutil.copyfile(file, target / name)
+        _write(normalise(nbformat.read(file, as_version=4)), target / name)
 
 
 def readme() -> None:
@@ -112,7 +115,9 @@ def summary() -> None:
           f"({100 * wall['dead_share']:.0f}%).")  # fmt: skip
     print("Top-1 accuracy: " + ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in train.items()) + ".")
     for dataset, means in activity.items():
-        print(f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100).")
+        print(
+            f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100)."
+        )
     verdicts = Counter(claim["verdict"] for claim in claims)
     print("Claims of the paper: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) + ".")
     print("Read rendered/7_paper.ipynb; the table is figures/table1.md.")
@@ -164,11 +169,11 @@ def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
 def main(arguments: list[str]) -> int:
     """Run one stage; 0, or 1 after one line per error."""
     source = paths.root() / "src"
-    if source not in Path(walls.__file__).resolve().parents:
+    if source not in Path(walls.__file__).resolve().parents and str(source) not in os.environ.get("PYTHONPATH", ""):
         # A copy of the project runs its own code, not the installed checkout's.
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")])
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
         os.execv(sys.executable, [sys.executable, "-m", "walls.run", *arguments])
-    (stage,) = arguments or ["?"]
+    stage = " ".join(arguments)
     if stage == "check":
         return params.main(["--gate", str(paths.runs("check", "gate"))])
     try:

@@ -4,6 +4,7 @@ STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both
 """
 
 import itertools
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +19,7 @@ from walls.params import Stacks
 
 DATASETS = ("stack-mix", "stack-gen")
 COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
-ATTEMPTS = 100  # draws of one stacked image before the rejects are taken for a mistake
+ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
 IMAGE_FILES = (".png", ".jpg", ".jpeg")
 
 
@@ -41,22 +42,27 @@ def build(
     rows: list[dict] = []
     for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
         if ready is not None:
-            rows += _ready(dataset, Path(ready), manifest, edge, image_size, folder)
+            rows += _ready(dataset, Path(ready).expanduser(), manifest, edge, image_size, folder)
         elif dataset == "stack-gen" and settings.generator is None:
             continue
         else:
+            drawn: set[tuple[str, str]] = set()
             for index, (label, name) in enumerate(tqdm(pairs, dataset, mininterval=1)):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     image = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
-                    row["reject"] = refused.get((dataset, seed, row["upper"], row["lower"]), "")
+                    pair = (row["upper"], row["lower"])
+                    if attempt == ATTEMPTS:
+                        raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an earlier one; "
+                                         "takes more data.val_images, fewer stacks.images or fewer rejects")  # fmt: skip
+                    if pair in drawn:
+                        continue
+                    drawn.add(pair)
+                    row["reject"] = refused.get((dataset, seed, *pair), "")
                     if not row["reject"]:
                         rows.append(_write(image, row, folder))
                         break
                     rows.append(row)
-                    if attempt == ATTEMPTS:
-                        raise ValueError(f"rejects.csv: all {ATTEMPTS} draws of {dataset} {index} ({name}) are refused; "
-                                         "takes one that is not")  # fmt: skip
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
     return table
@@ -118,7 +124,7 @@ def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
     own = manifest[manifest["label"] == row["label"]]
     random = stream(row["seed"], "stack-mix", row["index"], row["attempt"])
     first, second = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
-    row["upper"], row["lower"] = Path(first).name, Path(second).name
+    row["upper"], row["lower"] = ("/".join(Path(path).parts[-2:]) for path in (first, second))
     return stack(fit(read_image(first), image_size), fit(read_image(second), image_size), row["edge"])
 
 
@@ -137,7 +143,7 @@ def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_
 
 
 def _write(image: Tensor, row: dict, folder: Path) -> dict:
-    row["path"] = f"{row['dataset']}/{row['index']:03d}-{row['class'].replace(' ', '-')}.png"
+    row["path"] = f"{row['dataset']}/{row['index']:03d}-{re.sub(r'[^A-Za-z0-9_]+', '-', row['class'])}.png"
     target = folder / row["path"]
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(target, compress_level=1)

@@ -7,6 +7,7 @@ where it was and ends with the same bytes; a finished run deletes it.
 import hashlib
 import inspect
 import json
+import math
 import os
 import shutil
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from torch import nn
 from tqdm import tqdm
 
@@ -60,17 +60,18 @@ def train(
     what `auto` resolved to (precision, device) and the images seen. `resume`: the folder of this run's checkpoint.
     Raises ValueError where the loss stops being finite, naming the step.
     """
-    precision = resolve(settings.precision)
-    accelerator = Accelerator(mixed_precision={"bfloat16": "bf16", "float16": "fp16", "float32": "no"}[precision])
-    model.to(accelerator.device, memory_format=torch.channels_last)
+    device, precision = torch.device("cuda" if torch.cuda.is_available() else "cpu"), resolve(settings.precision)
+    model.to(device)
+    model.features.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
     steps = len(train_set) // settings.batch_size
     if not steps:
         raise ValueError(f"train.batch_size: got {settings.batch_size}; takes up to {len(train_set)}, the images there are")
     scheduler = schedule(optimizer, settings, steps)
     step = torch.compile(model) if settings.compile else model
-    history = _resume(resume, model, optimizer, scheduler)
-    scaler = torch.amp.GradScaler(accelerator.device.type, enabled=precision == "float16")
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
+    history = _resume(resume, state)
     bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         # Dropout's randomness depends on the epoch alone, so a resumed epoch is the same epoch.
@@ -78,27 +79,29 @@ def train(
         model.train()
         losses = []
         for images, labels in data.loader(train_set, settings.batch_size, settings.workers, epoch):
-            images = data.normalise(images.to(accelerator.device)).contiguous(memory_format=torch.channels_last)
-            with accelerator.autocast():
-                loss = nn.functional.cross_entropy(step(images).float(), labels.to(accelerator.device))
+            images = data.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
+                loss = nn.functional.cross_entropy(step(images).float(), labels.to(device))
             optimizer.zero_grad()
             scaler.scale(loss).backward()
+            scale = scaler.get_scale()
             scaler.step(optimizer)
             scaler.update()
-            scheduler.step()
+            if scaler.get_scale() >= scale:  # else float16 overflowed and this step was left out
+                scheduler.step()
             losses.append(loss.detach())
             bar.update()
         mean = float(torch.stack(losses).double().mean())
-        if mean != mean or mean in (float("inf"), -float("inf")):
+        if not math.isfinite(mean):
             first = int((~torch.isfinite(torch.stack(losses))).nonzero()[0])
             raise ValueError(f"the loss is not finite from step {first + 1} of epoch {epoch} on; takes a lower train.lr")
         scores = accuracy(predict(model, val_set, settings))
         history.append({"epoch": epoch, "train_loss": mean, **scores})
         bar.set_postfix(loss=f"{mean:.3f}", top1=f"{scores['top1']:.3f}")
-        _keep(resume, model, optimizer, scheduler, history)
+        _keep(resume, state, history)
     bar.close()
     model.to("cpu", memory_format=torch.contiguous_format).eval()
-    record = {"precision": precision, "device": accelerator.device.type, "epochs": settings.epochs,
+    record = {"precision": precision, "device": device.type, "epochs": settings.epochs,
               "images_seen": steps * settings.batch_size * settings.epochs}  # fmt: skip
     return pd.DataFrame(history), record
 
@@ -136,7 +139,9 @@ def predict(model: Classifier, images: data.Images, settings: params.Train) -> p
     rows = []
     for batch, labels in data.loader(images, 2 * settings.batch_size, settings.workers):
         logits = model(data.normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
-        rank = (logits > logits.gather(1, labels.to(device)[:, None])).sum(1) + 1
+        if not torch.isfinite(logits).all():
+            raise ValueError("the network's logits are not finite on the validation images; takes a lower train.lr")
+        rank = (logits >= logits.gather(1, labels.to(device)[:, None])).sum(1)  # a tie counts against the label
         rows.append(torch.stack([labels, logits.argmax(1).cpu(), rank.cpu()], 1))
     table = pd.DataFrame(torch.cat(rows).numpy(), columns=["label", "predicted", "rank"])
     table.insert(0, "path", [Path(path).name for path in images.paths])
@@ -148,10 +153,11 @@ def accuracy(predictions: pd.DataFrame) -> dict[str, float]:
     return {"top1": float((predictions["rank"] <= 1).mean()), "top5": float((predictions["rank"] <= 5).mean())}
 
 
-def resume_folder(which: str, seed: int, *settings: object) -> Path:
-    """Where a run keeps its checkpoint: named after all that shapes its weights, this code included."""
-    parts = [which, str(seed), torch.__version__, str(torch.get_num_threads()), *map(str, settings)]
+def resume_folder(images: data.Images, precision: str, *settings: object) -> Path:
+    """Where a run keeps its checkpoint: named after all that shapes its weights, the pixels and this code included."""
+    parts = [torch.__version__, torch.get_num_threads(), torch.cuda.is_available(), resolve(precision), *settings]
     parts += [inspect.getsource(module) for module in (data, geometry, models, sys.modules[__name__])]
+    parts += images.labels + [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in images.paths]
     return paths.root() / ".resume" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -160,28 +166,26 @@ def finish(resume: Path) -> None:
     shutil.rmtree(resume, ignore_errors=True)
 
 
-def _keep(folder: Path, model: Classifier, optimizer, scheduler, history: list[dict]) -> None:
+def _keep(folder: Path, state: dict, history: list[dict]) -> None:
     """Write the checkpoint whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-             "scheduler": _plain(scheduler.state_dict()), "history": history}  # fmt: skip
+    saved = {name: _plain(part.state_dict()) for name, part in state.items()}
     partial = folder / "epoch.pt.partial"
     with open(partial, "wb") as file:
-        torch.save(state, file)
+        torch.save(saved | {"history": history}, file)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / "epoch.pt")
 
 
-def _resume(folder: Path, model: Classifier, optimizer, scheduler) -> list[dict]:
+def _resume(folder: Path, state: dict) -> list[dict]:
     """Load the checkpoint where there is one; return its history."""
     if not (folder / "epoch.pt").is_file():
         return []
-    state = torch.load(folder / "epoch.pt", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scheduler.load_state_dict(state["scheduler"])
-    return state["history"]
+    saved = torch.load(folder / "epoch.pt", weights_only=True)
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return saved["history"]
 
 
 def _plain(state: dict) -> dict:
