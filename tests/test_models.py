@@ -122,6 +122,9 @@ def test_checkpoints_come_back_equal(tiny, tmp_path):
     models.save(tiny, tmp_path / "m.safetensors", precision="float32")
     back = models.load(tmp_path / "m.safetensors", wall_rows=9, width=0.0625)
     assert all(torch.equal(a, b) for a, b in zip(tiny.state_dict().values(), back.state_dict().values(), strict=True))
+    models.save(back, tmp_path / "again.safetensors", precision="float32")
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
+    (tmp_path / "again.safetensors").unlink()
     assert not back.training and list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
 
 

@@ -123,8 +123,9 @@ def test_a_useless_wall_stops_at_the_wall(restored):
     assert lines == ["wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes from 6 to 7 rows"
                      " at image_size 128"]  # fmt: skip
     edit(restored, "rows: 3", "rows: 7")
-    run(restored, "dvc", "checkout")
+    run(restored, "dvc", "repro")
     assert would_run(restored) == []
+    assert run(restored, "git", "status", "--porcelain").stdout == ""
 
 
 def test_rerunning_gives_the_same_bytes(smoke, tmp_path):

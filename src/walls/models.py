@@ -221,7 +221,8 @@ def save(model: Classifier, path: Path, **record) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, {"config": json.dumps(model.config), "record": json.dumps(record)})
+    # One entry: safetensors writes several in no fixed order, and equal models must be equal files.
+    save_file(tensors, partial, {"walls": json.dumps({"config": model.config, "record": record})})
     partial.replace(path)
 
 
@@ -233,7 +234,7 @@ def load(path: Path, **expected) -> Classifier:
     """
     try:
         with safe_open(path, "pt") as file:
-            config = json.loads((file.metadata() or {}).get("config", "null"))
+            config = json.loads((file.metadata() or {}).get("walls", "{}")).get("config")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); takes a .safetensors of this project") from None

@@ -155,7 +155,10 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
     figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 2.2))
     kind = {"data": table, "x": "method", "y": "mu", "hue": "dataset", "dodge": True, "ax": ax}
     sns.boxplot(**kind, fliersize=0, linewidth=0.8, boxprops={"alpha": 0.4}, legend=True)
-    sns.stripplot(**kind, size=1.8, alpha=0.6, jitter=np.float64(0.18), legend=False)
+    state = np.random.get_state()
+    np.random.seed(0)  # seaborn jitters with the global generator
+    sns.stripplot(**kind, size=1.8, alpha=0.6, jitter=0.18, legend=False)
+    np.random.set_state(state)
     ax.axhline(100 * uniform, color="0.3", linestyle="--", linewidth=0.9)
     ax.text(
         len(table["method"].unique()) - 1, 100 * uniform + 1, f"a uniform map:\n{100 * uniform:.1f}", ha="center", fontsize=8
