@@ -11,7 +11,7 @@ from walls.critters import SPECIES, draw, draw_stack, write
 
 # Depends on Pillow's rasteriser and numpy's Philox, at the versions of requirements.txt. A change of the drawings, or
 # of those versions, changes it, and with it every image, model and number downstream: commit a new one on purpose.
-GOLDEN = "d0115402fb5f7ce09255601c97013ae4bdeb05608aec05b4fefd4393d56f5abe"
+GOLDEN = "15358a55429ae1ca26c4a851dddad1a7af2c5555b2595cee8f52d172490f156f"
 
 
 CORNERS = slice(8), slice(-8, None)

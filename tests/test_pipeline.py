@@ -192,9 +192,10 @@ def test_the_wrong_stage_is_named(smoke):
     assert done.returncode == 1 and done.stderr.startswith("stage: got train; takes one that `dvc stage list` shows")
 
 
-def test_without_a_generator_stack_gen_is_skipped(tmp_path):
-    folder = copy_tree(tmp_path / "project", "smoke")
+def test_without_a_generator_stack_gen_is_skipped(smoke, tmp_path):
+    folder = shutil.copytree(smoke, tmp_path / "project")
     edit(folder, "generator: critters", "generator: null")
+    assert would_run(folder)[:2] == ["check", "stacks"]
     run(folder, "dvc", "repro")
     table = pd.read_csv(folder / "figures" / "table1.csv")
     assert set(table["dataset"]) == {"stack-mix"} and "skipped" in (folder / "figures" / "table1.md").read_text()
