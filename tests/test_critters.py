@@ -63,7 +63,7 @@ def test_most_of_a_single_animal_is_above_the_dead_zone(species):
         shares.append(np.mean(rows < 170))
         extents.append(max(np.ptp(rows), np.ptp(columns)) + 1)
     assert min(shares) > 0.55 and np.mean(shares) > 0.72
-    assert 80 < min(extents) and max(extents) < 185
+    assert 100 < min(extents) and max(extents) < 205  # of 224: large enough to be told, never cut off
 
 
 @pytest.mark.parametrize("edge", [106, 154, 170, 202, 218])
