@@ -28,5 +28,5 @@ test-long: setup
 
 # The lock: exact versions and hashes, for every platform and Python from 3.11 on.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
 	  --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
