@@ -1,32 +1,16 @@
-"""Saliency maps: every method of the paper's Table 1 behind one call, on a network split as f∘g.
+"""Saliency maps: any set of methods (methods.py) behind one call, on a network split as f∘g.
 
-The methods are pytorch-grad-cam's own classes, given what they need: the features **B** and the gradient of f
-at **B**, each computed once for all of them. Opti-CAM is ours (opticam.py).
+All methods share one pass of the backbone, to **B**, and one gradient of the head at **B**; what asks only for logits
+computes only the rows that the head can see.
 """
 
-import contextlib
-import io
 from collections.abc import Callable, Sequence
 
-import pytorch_grad_cam as library
 import torch
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from walls import opticam
+from walls.methods import METHODS, Split
 from walls.models import Classifier
-
-LIBRARY: dict[str, type] = {
-    "GradCAM": library.GradCAM,
-    "GradCAM++": library.GradCAMPlusPlus,
-    "XGradCAM": library.XGradCAM,
-    "ScoreCAM": library.ScoreCAM,
-    "AblationCAM": library.AblationCAM,
-    "EigenCAM": library.EigenCAM,
-    "HiResCAM": library.HiResCAM,
-    "LayerCAM": library.LayerCAM,
-}
-METHODS = (*LIBRARY, "Opti-CAM")
 
 
 def saliency_maps(
@@ -43,14 +27,16 @@ def saliency_maps(
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, each N maps in order.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in the paper).
-    The layer is **B**, the model's last ReLU. `progress` is told the number of images done.
-    Raises ValueError for an unknown method, a wrong shape, and NaN in the images or the features.
+    The layer is **B**, the model's last ReLU. At most `batch_size` images are in memory as activations, whatever N;
+    a map doesn't depend on them. `progress` is told the number of images done. The model comes back as it was.
+    Raises ValueError for an unknown method, a wrong shape or target, and NaN in the images or the weights, by name.
     """
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise ValueError(f"methods: got {unknown[0]}; takes {', '.join(METHODS)}")
+    check(methods)
     if images.ndim != 4 or (targets is not None and targets.shape != images.shape[:1]):
         raise ValueError(f"images: got {tuple(images.shape)}; takes (N, 3, H, W), with one target each")
+    if batch_size < 1:
+        raise ValueError(f"batch_size: got {batch_size}; takes 1 or more")
+    _finite_weights(model)
     parameter = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -59,18 +45,26 @@ def saliency_maps(
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(parameter)
             chosen = None if targets is None else targets[start : start + batch_size].to(parameter.device)
-            features, gradient, chosen = _split(model, batch, chosen)
-            for name in methods:
-                if name == "Opti-CAM":
-                    raw = opticam.optimise(model, batch, features, chosen, opticam_steps, opticam_lr)
-                else:
-                    raw = _by_library(name, model, batch, features, gradient, chosen, batch_size)
-                batches[name].append(raw.to(parameter).clamp_min(0))
+            _finite_images(batch, start)
+            features, gradient, logits = _gradient(model, batch, chosen)
+            chosen = logits.argmax(1) if chosen is None else chosen
+            split = Split(model, batch, features, gradient, logits, chosen, batch_size, opticam_steps, opticam_lr)
+            with torch.no_grad():
+                for name in methods:
+                    batches[name].append(METHODS[name](split).to(parameter).clamp_min(0))
             progress(len(batch))
     finally:
         for module, training in modes:
             module.training = training
-    return {name: torch.cat(maps) for name, maps in batches.items()}
+    rows = torch.empty(0, 0, 0).to(parameter)
+    return {name: torch.cat(maps) if maps else rows for name, maps in batches.items()}
+
+
+def check(methods: Sequence[str]) -> None:
+    """ValueError for a name that no method is registered under."""
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"methods: got {unknown[0]}; takes {', '.join(METHODS)}")
 
 
 def upscale(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
@@ -92,61 +86,31 @@ def _min_max(maps: Tensor) -> Tensor:
     return (maps - low) / (1e-7 + (maps - low).amax((1, 2), keepdim=True))  # 1e-7: the library's guard
 
 
-def _split(model: Classifier, images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """**B**, ∇_B f for the target class, and the targets: one backbone pass, one gradient of the head."""
-    if not torch.isfinite(images).all():
-        bad = int((~torch.isfinite(images)).flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"images: image {bad} of the batch holds NaN or infinity; takes finite pixels")
+def _gradient(model: Classifier, images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """**B**, g = ∇_B of the target's logit, and the logits: one backbone pass, one gradient of the head alone."""
     with torch.no_grad():
-        features = model.features(images)
+        features = model.features(images).to(images.dtype)  # under autocast, **B** and the maps keep their precision
     if not torch.isfinite(features).all():
-        raise ValueError("features: NaN or infinity comes out of the backbone; takes a model with finite weights")
+        raise ValueError("features: they overflow to NaN or infinity; takes smaller pixels or weights, or a wider precision")
     with torch.enable_grad():
         leaf = features.detach().requires_grad_()
-        logits = model.head(leaf)
+        logits = model.head(leaf).to(images.dtype)
         targets = logits.argmax(1) if targets is None else targets
+        if ((targets < 0) | (targets >= logits.shape[1])).any():
+            raise ValueError(f"targets: got {targets.tolist()}; takes 0 to {logits.shape[1] - 1}")
         (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), leaf)
-    return features, gradient, targets
+    return features, gradient, logits.detach()
 
 
-class _Head(nn.Module):
-    """f as a network of its own, whose target layer is its input: the library then runs no backbone."""
-
-    def __init__(self, head: nn.Module):
-        super().__init__()
-        self.layer = nn.Identity()
-        self.head = head
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.layer(features))
+def _finite_images(images: Tensor, start: int) -> None:
+    """ValueError naming the first image that holds NaN or infinity, by its place in the whole call."""
+    bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero()
+    if len(bad):
+        raise ValueError(f"images: image {start + int(bad[0])} holds NaN or infinity; takes finite pixels")
 
 
-def _by_library(
-    name: str,
-    model: Classifier,
-    images: Tensor,
-    features: Tensor,
-    gradient: Tensor,
-    targets: Tensor,
-    batch_size: int,
-) -> Tensor:
-    """One library method's maps before its ReLU and its scaling."""
-    if name == "ScoreCAM":
-        # The one method that masks images. It holds C masked copies of each, so one image at a time.
-        network, layer, groups = model, model.features[-1], torch.arange(len(images)).split(1)
-    else:
-        network = _Head(model.head)
-        layer, groups = network.layer, [torch.arange(len(images))]
-    cam = LIBRARY[name](network, [layer])
-    cam.activations_and_grads.release()  # its hooks would keep every activation
-    cam.batch_size = batch_size
-    maps = []
-    for group in groups:
-        given = images if name == "ScoreCAM" else features
-        goals = [ClassifierOutputTarget(int(t)) for t in targets[group]]
-        with contextlib.redirect_stderr(io.StringIO()):  # its progress bars, one per image
-            maps.append(cam.get_cam_image(
-                given[group], layer, goals, features[group].cpu().numpy(), gradient[group].cpu().numpy(),
-                eigen_smooth=False,
-            ))  # fmt: skip
-    return torch.cat([torch.as_tensor(part) for part in maps])
+def _finite_weights(model: nn.Module) -> None:
+    """ValueError naming the first parameter or buffer that holds NaN or infinity."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"model: {name} holds NaN or infinity; takes finite weights")

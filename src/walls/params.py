@@ -5,6 +5,7 @@ python -m walls.params FILE            the same for another file
 python -m walls.params --gate FILE     check params.yaml, then write the gate that every stage depends on
 """
 
+import re
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,11 +18,6 @@ from walls import paths
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-Method = Literal[
-    "GradCAM", "GradCAM++", "XGradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "EigenCAM", "HiResCAM", "LayerCAM"
-]
-
 
 THEORY_ROWS = 29  # the theory's digits, 28 × 28 and padded once
 
@@ -77,9 +73,9 @@ class Stacks(Section):
 
 
 class Cams(Section):
-    methods: takes("a list of names, each once, of " + ", ".join(Method.__args__), list[Method])
+    methods: takes("a list of names of methods.py, each once", list[str])
     batch_size: takes("a whole number, 1 or more", Count)
-    precision: takes("float32 or float64", Literal["float32", "float64"])
+    precision: takes("float32, float64 or bfloat16", Literal["float32", "float64", "bfloat16"])
     opticam_steps: takes("a whole number, 1 or more", Count)
     opticam_lr: takes("a number above 0", Positive)
 
@@ -141,6 +137,12 @@ def check(content: object) -> Params:
     return params
 
 
+def method_names() -> list[str]:
+    """The names that methods.py registers, read from its source: checking parameters must not wait for torch."""
+    source = Path(__file__).with_name("methods.py").read_text(encoding="utf-8")
+    return re.findall(r'^@method\("(.+)"\)$', source, re.MULTILINE)
+
+
 def _crosschecks(p: Params):
     """One line for every pair of values that don't go together."""
     data, stacks = p.data, p.stacks
@@ -170,8 +172,13 @@ def _crosschecks(p: Params):
                f"{THEORY_ROWS} - kernel + 1, so that h' is whole and even")  # fmt: skip
     if stacks.generator == "critters" and data.name != "critters":
         yield f"stacks.generator: got critters; takes null with {data.name}, whose classes it can't draw"
-    if not p.cams.methods or len(set(p.cams.methods)) < len(p.cams.methods):
-        yield f"cams.methods: got {p.cams.methods}; takes {_described(('cams', 'methods'))}"
+    known = method_names()
+    unknown = [name for name in p.cams.methods if name not in known]
+    if unknown:
+        close = get_close_matches(unknown[0], known, 1)
+        yield f"cams.methods: got {unknown[0]}; " + (f"did you mean {close[0]}? " if close else "") + f"takes {', '.join(known)}"
+    elif not p.cams.methods or len(set(p.cams.methods)) < len(p.cams.methods):
+        yield f"cams.methods: got {p.cams.methods}; takes one or more names, each once"
 
 
 def _line(item: dict) -> str:

@@ -1,0 +1,286 @@
+"""Every saliency method, one function each, registered under the name that params.yaml, tables and figures show.
+
+A method turns a `Split` (one batch, the network cut at **B**) into raw maps (N, h, w). Adding one is adding a function:
+
+    @method("MyCAM")
+    def my_cam(split: Split) -> Tensor:
+        return split.features.sum(1)
+
+Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the mean over positions.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytorch_grad_cam as library
+import torch
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
+from torch import Tensor, nn
+
+from walls import opticam
+from walls.models import Classifier, WallLinear
+
+
+@dataclass(frozen=True)
+class Split:
+    """One batch of N images, what f∘g makes of it, and the call's settings: all that a method may use."""
+
+    model: Classifier
+    images: Tensor  # (N, 3, H, W), normalised
+    features: Tensor  # B, rectified: (N, C, h, w)
+    gradient: Tensor  # g: (N, C, h, w)
+    logits: Tensor  # (N, classes)
+    targets: Tensor  # (N,), class indices
+    batch_size: int  # how many images may go through the network at once
+    opticam_steps: int
+    opticam_lr: float
+
+    @property
+    def score(self) -> Tensor:
+        """y, the target's logit: (N,)."""
+        return self.logits.gather(1, self.targets[:, None])[:, 0]
+
+    def scores(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The targets' logits of other images, (M,), computed from the rows that the head can see alone."""
+        logits = self.model(images.contiguous(memory_format=torch.channels_last))  # the faster layout
+        return logits.gather(1, targets[:, None])[:, 0].to(self.logits)
+
+
+METHODS: dict[str, Callable[[Split], Tensor]] = {}
+
+
+def method(name: str):
+    """Register a function Split → raw maps (N, h, w), before their ReLU, under `name`."""
+
+    def register(function: Callable[[Split], Tensor]) -> Callable[[Split], Tensor]:
+        METHODS[name] = function
+        return function
+
+    return register
+
+
+def weighted(weights: Tensor, features: Tensor) -> Tensor:
+    """Σ_v α_v **B**^(v): weights (N, C) and features (N, C, h, w) to (N, h, w)."""
+    return torch.einsum("nc,nchw->nhw", weights, features)
+
+
+# The paper's eight methods.
+
+
+@method("GradCAM")
+def gradcam(split: Split) -> Tensor:
+    """α_v = GAP(g^(v)) (Definition 1; Selvaraju et al., 2017)."""
+    return weighted(split.gradient.mean((2, 3)), split.features)
+
+
+@method("GradCAM++")
+def gradcam_plus_plus(split: Split) -> Tensor:
+    """α_v = Σ_ij a_ij max(g_ij, 0), a = g² / (2 g² + g³ Σ**B**^(v)) (Definition 3; Chattopadhay et al., 2018).
+
+    g² and g³ stand for the second and third derivative, and 1e-6 is added to the denominator, as in pytorch-grad-cam.
+    """
+    g, square = split.gradient, split.gradient.square()
+    total = split.features.sum((2, 3), keepdim=True)
+    share = square / (2 * square + total * square * g + 1e-6)
+    return weighted((g.clamp_min(0) * torch.where(g != 0, share, 0)).sum((2, 3)), split.features)
+
+
+@method("XGradCAM")
+def xgradcam(split: Split) -> Tensor:
+    """α_v = Σ_ij g_ij **B**_ij / ‖**B**^(v)‖₁ (Definition 2 up to a constant; Fu et al., 2020); 0 for a dead filter."""
+    total = split.features.sum((2, 3)) + 1e-7  # the library's guard
+    return weighted((split.gradient * split.features).sum((2, 3)) / total, split.features)
+
+
+@method("ScoreCAM")
+def scorecam(split: Split) -> Tensor:
+    """α = softmax_v of y(ξ ⊙ s(Up(**B**^(v)))) (Definition 5; Wang et al., 2020).
+
+    As pytorch-grad-cam: Up with align_corners, ξ the normalised image, no baseline (the softmax cancels it). A channel
+    that is zero everywhere masks every image to the same one, which is scored once.
+    """
+    live = split.features.flatten(2).any(2)  # (N, C)
+    blank = split.model(torch.zeros_like(split.images[:1]))[0, split.targets].to(split.logits)  # (N,)
+    scores = blank[:, None].repeat(1, live.shape[1])
+    for chunk in live.nonzero().split(split.batch_size):  # pairs (image, channel)
+        image, channel = chunk.unbind(1)
+        up = nn.functional.interpolate(
+            split.features[image, channel][:, None], split.images.shape[2:], mode="bilinear", align_corners=True)  # fmt: skip
+        low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
+        masked = split.images[image] * ((up - low) / (high - low + 1e-8))  # 1e-8: the library's guard
+        scores[image, channel] = split.scores(masked, split.targets[image])
+    return weighted(scores.softmax(1), split.features)
+
+
+@method("Opti-CAM")
+def opti_cam(split: Split) -> Tensor:
+    """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6; Zhang et al., 2024).
+
+    How it is optimised, and where that differs from its authors' code: `opticam.optimise`.
+    """
+    return opticam.optimise(
+        split.model, split.images, split.features, split.targets, split.opticam_steps, split.opticam_lr)  # fmt: skip
+
+
+@method("AblationCAM")
+def ablationcam(split: Split) -> Tensor:
+    """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7; Ramaswamy et al., 2020).
+
+    Deliberately |y|: for a logit below 0 the definition's y would turn drops into rises. At y = 0, the plain drop.
+    """
+    y = split.score[:, None]
+    return weighted((y - _ablated(split)) / torch.where(y == 0, 1, y.abs()), split.features)
+
+
+def _ablated(split: Split) -> Tensor:
+    """y_v for every channel v: (N, C)."""
+    head, features, targets = split.model.head, split.features, split.targets
+    n, channels = features.shape[:2]
+    if isinstance(head, nn.Sequential) and len(head) > 1 and isinstance(head[0], WallLinear):
+        # With h = W·B + b, removing channel v leaves h - W_v·B_v: all of them in one product.
+        seen = features[:, :, : head[0].height - head[0].wall_rows].flatten(2)
+        parts = torch.einsum("dcs,ncs->ncd", head[0].weight.flatten(2), seen)
+        logits = head[1:]((head[0](features)[:, None] - parts).flatten(0, 1))
+        return logits.gather(1, targets.repeat_interleave(channels)[:, None]).view(n, channels)
+    scores = []
+    for image, channel in (pair.unbind(1) for pair in torch.cartesian_prod(
+            torch.arange(n), torch.arange(channels)).split(split.batch_size)):  # fmt: skip
+        without = features[image]
+        without[torch.arange(len(image)), channel] = 0
+        scores.append(head(without).gather(1, targets[image, None])[:, 0])
+    return torch.cat(scores).view(n, channels)
+
+
+@method("EigenCAM")
+def eigencam(split: Split) -> Tensor:
+    """The first principal component of **B** over positions, with the sign that the SVD happens to return.
+
+    As in pytorch-grad-cam (Muhammad and Yeasin, 2020). **B** is centred first, so the sign decides which half of the
+    map survives the ReLU.
+    """
+    return _principal(split.features)
+
+
+@method("HiResCAM")
+def hirescam(split: Split) -> Tensor:
+    """Σ_v g^(v) ⊙ **B**^(v) (Definition 4; Draelos and Carin, 2020): exactly zero behind the wall, where g is."""
+    return (split.gradient * split.features).sum(1)
+
+
+# Beyond the paper's table.
+
+
+@method("LayerCAM")
+def layercam(split: Split) -> Tensor:
+    """Σ_v max(g^(v), 0) ⊙ **B**^(v) (Jiang et al., 2021): exactly zero behind the wall, where g is."""
+    return (split.gradient.clamp_min(0) * split.features).sum(1)
+
+
+@method("EigenCAM (sign fixed)")
+def eigencam_fixed(split: Split) -> Tensor:
+    """EigenCAM with the sign that makes the map large where the features are: ⟨map, Σ_v **B**^(v)⟩ ≥ 0."""
+    projection = _principal(split.features)
+    agreement = (projection * split.features.sum(1)).sum((1, 2), keepdim=True)
+    return projection * torch.where(agreement < 0, -1, 1)
+
+
+@method("EigenCAM (other sign)")
+def eigencam_other(split: Split) -> Tensor:
+    """The half of EigenCAM's map that `EigenCAM (sign fixed)` throws away."""
+    return -eigencam_fixed(split)
+
+
+def _principal(features: Tensor) -> Tensor:
+    """Each image's features (C, h, w), as h·w points, projected on their first principal axis: (N, h, w)."""
+    points = features.flatten(2).transpose(1, 2)  # (N, h·w, C)
+    points = points - points.mean(1, keepdim=True)
+    axis = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]  # (N, C)
+    return torch.einsum("npc,nc->np", points, axis).view(len(features), *features.shape[2:])
+
+
+@method("FinerCAM")
+def finercam(split: Split) -> Tensor:
+    """GradCAM of the target against the three classes whose logits are nearest to its own (Zhang et al., 2025)."""
+    nearest = (split.logits - split.score[:, None]).abs().scatter(1, split.targets[:, None], -1).argsort(1)[:, 1:4]
+    with torch.enable_grad():
+        leaf = split.features.detach().requires_grad_()
+        goals = [FinerWeightedTarget(int(t), near.tolist(), 1) for t, near in zip(split.targets, nearest, strict=True)]
+        total = sum(goal(row) for goal, row in zip(goals, split.model.head(leaf), strict=True))
+        (gradient,) = torch.autograd.grad(total, leaf)
+    return weighted(gradient.mean((2, 3)), split.features)
+
+
+@method("ShapleyCAM")
+def shapleycam(split: Split) -> Tensor:
+    """α_v = GAP(g - ½ H·**B**)^(v), H the Hessian of y (Cai, 2025): GradCAM itself where f is piecewise linear."""
+    with torch.enable_grad():
+        leaf = split.features.detach().requires_grad_()
+        y = split.model.head(leaf).gather(1, split.targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(y, leaf, create_graph=True)
+        product = torch.autograd.grad(gradient, leaf, leaf.detach(), allow_unused=True) if gradient.requires_grad else (None,)
+    curved = gradient.detach() if product[0] is None else gradient.detach() - product[0] / 2
+    return weighted(curved.mean((2, 3)), split.features)
+
+
+@method("GradCAMElementWise")
+def gradcam_elementwise(split: Split) -> Tensor:
+    """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
+    return _by_library(library.GradCAMElementWise, split)
+
+
+@method("EigenGradCAM")
+def eigengradcam(split: Split) -> Tensor:
+    """EigenCAM of g ⊙ **B**, by pytorch-grad-cam, sign as its SVD returns it."""
+    return _by_library(library.EigenGradCAM, split)
+
+
+@method("SegEigenCAM")
+def segeigencam(split: Split) -> Tensor:
+    """EigenCAM of |g| ⊙ **B**, its sign such that the largest score is positive (Chung and Ying, 2025; the library)."""
+    return _by_library(library.SegEigenCAM, split)
+
+
+@method("KPCA-CAM")
+def kpca_cam(split: Split) -> Tensor:
+    """The first kernel principal component of **B** (sigmoid kernel; Karmani et al., 2024), by pytorch-grad-cam."""
+    return _by_library(library.KPCA_CAM, split)
+
+
+@method("FEM")
+def fem(split: Split) -> Tensor:
+    """α_v = the share of positions where **B**^(v) exceeds its mean by two standard deviations (Fuad et al., 2020)."""
+    return _by_library(library.FEM, split)
+
+
+@method("RandomCAM")
+def randomcam(split: Split) -> Tensor:
+    """α_v uniform in [-1, 1], drawn from the image's own pixels as seed: what weights without any meaning score."""
+    seeds = [zlib.crc32(image.float().cpu().numpy().tobytes()) for image in split.images]
+    drawn = np.stack([np.random.Generator(np.random.Philox(s)).uniform(-1, 1, split.features.shape[1]) for s in seeds])
+    return weighted(torch.as_tensor(drawn).to(split.features), split.features)
+
+
+class _Head(nn.Module):
+    """f as a network of its own, whose target layer is its input: the library then runs no backbone."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.layer = nn.Identity()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.layer(features))
+
+
+def _by_library(kind: type, split: Split) -> Tensor:
+    """One pytorch-grad-cam method's maps before its ReLU and its scaling, from **B** and g as they are."""
+    network = _Head(split.model.head)
+    cam = kind(network, [network.layer])
+    cam.activations_and_grads.release()  # its hooks would keep every activation
+    goals = [ClassifierOutputTarget(int(t)) for t in split.targets]
+    arrays = (split.features.cpu().numpy(), split.gradient.cpu().numpy())
+    maps = torch.as_tensor(cam.get_cam_image(split.features, network.layer, goals, *arrays, eigen_smooth=False))
+    empty = ~split.features.flatten(1).any(1).cpu()  # an image without features: no component to project on
+    return maps.masked_fill(empty[:, None, None], 0)
