@@ -67,13 +67,6 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.88 < hits / 120 <= 1.0
 
 
-def test_changing_the_lower_part_changes_no_logit(tiny):
-    images = (noise(6).clamp(0, 1) * 255).to(torch.uint8)
-    follows = activity.follows_upper(tiny, images, 170)
-    assert (follows["images"], follows["lower_changed"], follows["upper_changed"]) == (6, 0, 6)
-    assert activity.follows_upper(tiny, images, 150)["lower_changed"] == 6
-
-
 def test_tabulate_keeps_datasets_and_methods_apart():
     long = pd.DataFrame({"dataset": ["a", "a", "b", "b"], "method": ["x", "y", "x", "x"], "mu": [0.1, 0.2, 0.3, 0.5],
                          "mu_raw": [0.1, 0.2, 0.3, 0.5]})  # fmt: skip

@@ -16,6 +16,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
+from benchmarks.cams import plain_opticam
 from walls import cams, methods, models, opticam, params
 from walls.activity import activity
 
@@ -394,3 +395,42 @@ def test_a_target_out_of_range_is_named(tiny):
 def test_unknown_methods_are_named(tiny):
     with pytest.raises(ValueError, match="got GradCAMM; takes GradCAM,"):
         cams.saliency_maps(tiny, noise(1), ["GradCAMM"])
+
+
+def test_opticam_is_definition_6_as_its_authors_do_it_where_nothing_stops():
+    """The plain loop's map after T steps is ours, where the score rises all the way."""
+    model, images = make_tiny(), noise(4)
+    ours = opticam.optimise(model, images, *split(model, images), 4, 1e-3)
+    for i, expected in enumerate(torch.cat([plain_opticam(Whole(model), x, 5, 1e-3) for x in images.split(1)])):
+        torch.testing.assert_close(ours[i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_opticam_stops_image_by_image():
+    """The authors' loop stops by the batch's sum, so a map depends on its batch-mates; ours doesn't."""
+    model, images = make_tiny(), noise(4)
+    rates = {"steps": 20, "lr": 2.0}
+    together = plain_opticam(Whole(model), images, **rates)
+    alone = torch.cat([plain_opticam(Whole(model), x, **rates) for x in images.split(1)])
+    assert not torch.allclose(together, alone, rtol=1e-2)
+    model, images = model.double(), images.double()
+    together = opticam.optimise(model, images, *split(model, images), **rates)
+    alone = torch.cat([opticam.optimise(model, x, *split(model, x), **rates) for x in images.split(1)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_opticams_authors_divide_by_zero_and_we_do_not(tiny):
+    with torch.no_grad():
+        tiny.features[-2].bias[:] = -1e3
+        tiny.features[-2].bias[0] = 1.0
+        tiny.features[-2].weight[0] = 0.0  # one channel, constant everywhere
+    images = noise(1)
+    assert torch.isfinite(cams.saliency_maps(tiny, images, ["Opti-CAM"], opticam_steps=2)["Opti-CAM"]).all()
+    network = Whole(tiny)
+    combined = tiny.features(images).mean(1, keepdim=True)
+    assert torch.isnan((combined - combined.amin()) / (combined.amax() - combined.amin())).all()
+    assert torch.isfinite(plain_opticam(network, images, 2, 0.1)).logical_not().any()
+
+
+def split(model, images):
+    with torch.no_grad():
+        return model.features(images), model(images).argmax(1)

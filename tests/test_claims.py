@@ -15,7 +15,7 @@ WALL = {"image_rows": 224, "wall_rows": 9, "dead_rows": 54, "hirescam_zero_rows"
 
 def activity(**mu):
     """A long table with the same µ values per method in both datasets."""
-    rows = [(d, m.replace("pp", "++"), v, v) for d in claims.NAMES for m, values in mu.items() for v in values]
+    rows = [(d, m.replace("pp", "++"), v, v) for d in claims.PAPER for m, values in mu.items() for v in values]
     return pd.DataFrame(rows, columns=["dataset", "method", "mu", "mu_raw"])
 
 
@@ -91,13 +91,17 @@ def test_follows_the_upper_animal(lower, upper, verdict):
 
 
 def test_agreement_of_rankings():
-    same = activity(a=[0.1], b=[0.2], c=[0.3], d=[0.4], e=[0.5])
+    same = activity(GradCAM=[0.1], GradCAMpp=[0.2], XGradCAM=[0.3], ScoreCAM=[0.4], EigenCAM=[0.5])
+    others = activity(a=[0.9], b=[0.8], c=[0.1])  # methods the paper doesn't rank change nothing
+    others.loc[others["dataset"] == "stack-gen", "mu"] = [0.0, 0.1, 0.9]
+    same = pd.concat([same, others], ignore_index=True)
+    assert claims._agreement(same)["ours"].startswith("ρ = 1.00 over 5 methods")
     assert claims._agreement(same)["verdict"] == "holds"
-    turned = same.copy()
+    turned = same[same["method"].isin(claims.PAPER["stack-mix"])].reset_index(drop=True)
     second = turned["dataset"] == "stack-gen"
     turned.loc[second, "mu"] = turned.loc[second, "mu"].to_numpy()[::-1]
     assert claims._agreement(turned)["verdict"] == "fails"
-    assert claims._agreement(same[~second])["verdict"] == "not tested here"
+    assert claims._agreement(turned[~second])["verdict"] == "not tested here"
 
 
 def test_the_committed_table_is_of_the_committed_claims():

@@ -8,6 +8,7 @@ from conftest import ROOT
 from PIL import Image
 
 from walls import data, stacks
+from walls.data import read_image, read_manifest
 from walls.params import Data, Stacks
 
 HEADER = "dataset,seed,upper,lower,reason\n"
@@ -48,6 +49,7 @@ def test_another_wall_moves_the_edge_in_both(source, tmp_path):
     build(source, tmp_path / "b", edge=138)
     for dataset in stacks.DATASETS:
         (first, images), (second, moved) = stacks.read(tmp_path / "a", dataset), stacks.read(tmp_path / "b", dataset)
+        images, moved = images[:], moved[:]
         assert set(first["edge"]) == {170} and set(second["edge"]) == {138}
         assert all(first["upper"] == second["upper"])
         assert (images != moved).flatten(1).any(1).all()
@@ -68,7 +70,7 @@ def test_both_hold_the_same_classes(source, tmp_path):
 def test_the_same_seed_the_same_images(source, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build(source, tmp_path / name, seed=seed)
-    a, b, c = (stacks.read(tmp_path / name, "stack-mix")[1] for name in "abc")
+    a, b, c = (stacks.read(tmp_path / name, "stack-mix")[1][:] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -76,7 +78,7 @@ def test_a_longer_dataset_begins_with_the_shorter(source, tmp_path):
     build(source, tmp_path / "a", images=4)
     build(source, tmp_path / "b", images=9)
     for dataset in stacks.DATASETS:
-        assert torch.equal(stacks.read(tmp_path / "b", dataset)[1][:4], stacks.read(tmp_path / "a", dataset)[1])
+        assert torch.equal(stacks.read(tmp_path / "b", dataset)[1][:4], stacks.read(tmp_path / "a", dataset)[1][:])
 
 
 def test_a_refused_image_is_replaced_and_stays_in_the_manifest(source, tmp_path):
@@ -120,7 +122,24 @@ def test_ready_images_are_taken_as_they_are(source, tmp_path):
     Image.fromarray(np.full((224, 224, 3), 77, np.uint8)).save(ready / "one.png")
     build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
     table, images = stacks.read(tmp_path / "out", "stack-mix")
-    assert table["label"].tolist() == [1] and (images == 77).all()
+    assert table["label"].tolist() == [1] and (images[:] == 77).all()
+
+
+def test_pictures_read_what_is_asked_for(source, tmp_path):
+    build(source, tmp_path)
+    table, images = stacks.read(tmp_path, "stack-mix")
+    assert len(images) == 7 and torch.equal(images[2:4], torch.stack([images[2], images[3]]))
+    assert torch.equal(images[-1], read_image(tmp_path / table["path"].iloc[-1])) and len(images[7:]) == 0
+
+
+def test_what_lies_outside_the_datasets(source, tmp_path):
+    table = build(source, tmp_path)
+    validation = read_manifest(source, "val")
+    used = {*table["upper"], *table["lower"]}
+    found = stacks.outside(validation, tmp_path, 100, 0)
+    names = ["/".join(file.parts[-2:]) for file in found.files]
+    assert len(names) == len(set(names)) == len(validation) - len([u for u in used if "scene" not in u]) and not used & set(names)
+    assert stacks.outside(validation, tmp_path, 3, 0).files == found.files[:3]
 
 
 def test_one_image_of_a_class_cannot_be_stacked(tmp_path):

@@ -1,6 +1,5 @@
 """Activity in the dead zone, μ (Eq. 7 of the paper), and its statistics over a dataset."""
 
-import copy
 import math
 
 import numpy as np
@@ -8,14 +7,6 @@ import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
-
-from walls import cams, stacks
-from walls.data import normalise
-from walls.models import Classifier
-from walls.params import Cams
-
-BATCH = 16  # images at once through the full-height network
 
 
 def activity(maps: Tensor, dead_rows: int) -> Tensor:
@@ -67,51 +58,3 @@ def tabulate(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             for (dataset, method), group in measured.groupby(["dataset", "method"], sort=False)]  # fmt: skip
     columns = ["dataset", "method", "mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def evaluate(model: Classifier, images: Tensor, settings: Cams, dead_rows: int) -> tuple[pd.DataFrame, dict[str, Tensor]]:
-    """Every method's activity on every image (N, 3, H, W) uint8, and its raw maps (N, h, w).
-
-    The target is the predicted class. The table is long: image (its position), predicted, method, mu, mu_raw
-    (without any min-subtraction); mu is NaN for an all-zero map.
-    """
-    if not len(images):
-        return pd.DataFrame(columns=["image", "predicted", "method", "mu", "mu_raw"]), {}
-    kind = getattr(torch, settings.precision)
-    model = copy.deepcopy(model).to(kind)
-    inputs = normalise(images).to(kind)
-    with torch.no_grad():
-        predicted = torch.cat([model(batch).argmax(1) for batch in inputs.split(settings.batch_size)])
-    with tqdm(total=len(images), desc="saliency maps", unit="image", mininterval=1) as bar:
-        maps = cams.saliency_maps(
-            model, inputs, settings.methods, predicted, batch_size=settings.batch_size,
-            opticam_steps=settings.opticam_steps, opticam_lr=settings.opticam_lr, progress=bar.update)  # fmt: skip
-    size = tuple(images.shape[2:])
-    tables = [
-        pd.DataFrame({
-            "image": range(len(images)), "predicted": predicted.numpy(), "method": method,
-            "mu": activity(cams.upscale(raw, size), dead_rows).numpy(),
-            "mu_raw": activity(cams.interpolate(raw, size), dead_rows).numpy(),
-        }) for method, raw in maps.items()
-    ]  # fmt: skip
-    return pd.concat(tables, ignore_index=True), maps
-
-
-def follows_upper(model: Classifier, images: Tensor, edge: int) -> dict[str, int]:
-    """Of N images, in how many the logits change with the part below the edge, and with the part above it.
-
-    Each part is taken from the next image (stacks.swap); the full-height computation, bit for bit. Empty where
-    there are fewer than two images.
-    """
-    if len(images) < 2:
-        return {}
-
-    def logits(part: Tensor) -> Tensor:
-        return torch.cat([model.head(model.features(normalise(batch))) for batch in part.split(BATCH)])
-
-    lower, upper = stacks.swap(images, edge)
-    with torch.no_grad():
-        before, below, above = logits(images), logits(lower), logits(upper)
-    changed = [int((after != before).any(1).sum()) for after in (below, above)]
-    return {"images": len(images), "lower_changed": changed[0], "upper_changed": changed[1],
-            "upper_changed_class": int((above.argmax(1) != before.argmax(1)).sum())}  # fmt: skip

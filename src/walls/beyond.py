@@ -213,5 +213,5 @@ def ablation_tail(draws: FilterDraws, level: float) -> float:
 def ablation_median(draws: FilterDraws) -> float:
     """The median of [AC] at the position, exact given F."""
     law = ablation_law(draws)
-    below: Callable[[float], float] = lambda x: float(_cauchy(x, *law).mean()) - 0.5  # noqa: E731
+    below: Callable[[float], float] = lambda x: float(_cauchy(x, *law).mean()) - 0.5
     return 0.0 if below(0.0) >= 0 else float(brentq(below, 0.0, 1e6))

@@ -5,6 +5,7 @@ Thresholds stand here, fixed before any run. A verdict is one of: holds, fails, 
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,6 @@ SMALL_DROP = 0.10  # top-1 that a wall may cost and still leave "a realistic net
 LEVEL = 0.05  # significance of the tests
 
 HOLDS, FAILS, INCONCLUSIVE, UNTESTED = "holds", "fails", "inconclusive", "not tested here"
-NAMES = {"stack-mix": "STACK-MIX", "stack-gen": "STACK-GEN"}
 
 
 def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Table 1 as the paper prints it, a method per row: per dataset this run's mean ± std, interval, and the paper's."""
     columns: dict[str, dict[str, str]] = {}
     for row in table.itertuples():
-        name = NAMES[row.dataset]
+        name = row.dataset.upper()
         cells = {f"{name} ↓": f"{row.mean:.1f} ± {row.std:.1f}", f"95% interval ({name})": f"{row.ci_low:.1f} – {row.ci_high:.1f}",
                  f"paper ({name})": "—" if math.isnan(row.paper_mean) else f"{row.paper_mean:.1f} ± {row.paper_std:.1f}",
                  f"raw ({name})": f"{row.mean_raw:.1f}"}  # fmt: skip
@@ -74,9 +74,9 @@ def notes(table: pd.DataFrame, skipped: dict[str, str]) -> str:
     parts = []
     for dataset, group in table.groupby("dataset", sort=False):
         empty = ", ".join(f"{row.empty} of {row.method}" for row in group.itertuples() if row.empty)
-        parts.append(f"{NAMES[dataset]}: {group['images'].max()} images, " + (f"all-zero maps left out: {empty}." if empty
+        parts.append(f"{dataset.upper()}: {group['images'].max()} images, " + (f"all-zero maps left out: {empty}." if empty
                      else "no all-zero map."))  # fmt: skip
-    parts += [f"{NAMES[dataset]}: {why}" for dataset, why in skipped.items()]
+    parts += [f"{dataset.upper()}: {why}" for dataset, why in skipped.items()]
     return ("Activity in the dead zone, µ×100, mean ± standard deviation; raw: without any min-subtraction. "
             + " ".join(parts))  # fmt: skip
 
@@ -148,7 +148,7 @@ def _hires(activity: pd.DataFrame) -> dict:
 def _active(activity: pd.DataFrame, method: str) -> dict:
     """Whether most images are highlighted behind the wall: the share with µ > ACTIVE, its interval above MOST."""
     said, verdicts, paper = [], [], []
-    for dataset, name in NAMES.items():
+    for dataset in PAPER:
         mu = activity[(activity["method"] == method) & (activity["dataset"] == dataset)]["mu"]
         paper.append("{:.1f} ± {:.1f}".format(*PAPER[dataset][method]))
         if mu.empty:
@@ -156,7 +156,7 @@ def _active(activity: pd.DataFrame, method: str) -> dict:
         # An empty map highlights nothing, here too.
         active = int((mu > ACTIVE).sum())
         low, high = stats.binomtest(active, len(mu)).proportion_ci(0.95, "exact")
-        said.append(f"{name}: {active} of {len(mu)} images [{100 * low:.0f}%, {100 * high:.0f}%]")
+        said.append(f"{dataset.upper()}: {active} of {len(mu)} images [{100 * low:.0f}%, {100 * high:.0f}%]")
         verdicts.append(HOLDS if low > MOST else FAILS if high < MOST else INCONCLUSIVE)
     verdict = UNTESTED if not verdicts else verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
     return _claim(f"{method} highlights the dead zone (µ×100 > {100 * ACTIVE:.0f}) on most images", "Table 1, Figure 7",
@@ -164,7 +164,8 @@ def _active(activity: pd.DataFrame, method: str) -> dict:
 
 
 def _agreement(activity: pd.DataFrame) -> dict:
-    means = activity.groupby(["method", "dataset"])["mu"].mean().unstack("dataset").dropna()
+    papers = activity[activity["method"].isin(PAPER["stack-mix"])]
+    means = papers.groupby(["method", "dataset"])["mu"].mean().unstack("dataset").dropna()
     claim, where = "both datasets rank the methods alike", "Section 3.3"
     paper = stats.spearmanr(*([PAPER[d][m][0] for m in PAPER[d]] for d in PAPER)).statistic
     if means.shape[1] < 2 or len(means) < 4:
@@ -205,9 +206,21 @@ def write_metrics(folder: Path, **contents: object) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def side_by_side(histories: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Both models' histories in one table, an epoch per row: masked_train_loss, baseline_train_loss, masked_top1, …"""
+def told(ledger: list[dict]) -> str:
+    """The ledger as text: each claim under its verdict, what the paper reports and what this run finds."""
+    return "\n".join(f"{row['verdict']:>15}  {row['claim']}\n{'':>15}  paper: {row['paper']}; here: {row['ours']}" for row in ledger)
+
+
+def counted(ledger: list[dict]) -> str:
+    """How many claims have which verdict, in one sentence."""
+    counts = Counter(row["verdict"] for row in ledger)
+    return "Of the paper's claims, " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + "."
+
+
+def write_history(histories: dict[str, pd.DataFrame], folder: Path) -> pd.DataFrame:
+    """Both models' histories side by side, an epoch per row (masked_train_loss, baseline_top1, …), also as fig5.csv."""
     long = pd.concat([history.assign(model=which) for which, history in histories.items()])
     table = long.pivot(index="epoch", columns="model", values=["train_loss", "top1", "top5"])
     table.columns = [f"{model}_{column}" for column, model in table.columns]
+    table.to_csv(folder / "fig5.csv", float_format="%.6f", lineterminator="\n")
     return table

@@ -235,7 +235,7 @@ def load(path: Path, **expected) -> Classifier:
     try:
         with safe_open(path, "pt") as file:
             config = json.loads((file.metadata() or {}).get("walls", "{}")).get("config")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); takes a .safetensors of this project") from None
     if not isinstance(config, dict) or config.pop("architecture", None) != "vgg":

@@ -11,14 +11,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from torch import Tensor
+from torch import Tensor, nn
 
-from walls.geometry import DeadZone
+from walls.geometry import DeadZone, kinds
 
 DEAD = "#c8102e"  # the dead zone, and whatever lies behind the wall
 SEEN = "#33608c"
 HEAT = "magma"  # perceptually uniform, readable in greyscale
-LABELS = {"stack-mix": "STACK-MIX", "stack-gen": "STACK-GEN"}
+BAND = 9  # methods side by side; more go below
 WIDTH = 12.2 / 2.54 * 1.6  # inches: LNCS's text width, drawn larger and set at that width
 
 
@@ -113,22 +113,53 @@ def saliency_grid(
 ) -> Figure:
     """Figures 7 to 9: an image per row, a method per column, maps (N, H, W) laid over it, μ×100 below.
 
-    `activity`: μ per image (rows) and method (columns), in [0, 1].
+    `activity`: μ per image (rows) and method (columns), in [0, 1]. More than nine methods take further rows.
     """
     methods = list(maps)
-    figure, axes = plt.subplots(
-        len(images), len(methods) + 1, figsize=(1.7 * WIDTH, 1.7 * WIDTH * len(images) / (len(methods) + 1) * 1.13),
-        squeeze=False)  # fmt: skip
+    bands = -(-len(methods) // BAND)
+    columns = -(-len(methods) // bands)
+    width = 1.7 * WIDTH * (columns + 1) / (BAND + 1)
+    height = width * len(images) * bands / (columns + 1) * 1.16
+    figure, axes = plt.subplots(len(images) * bands, columns + 1, figsize=(width, height), squeeze=False)
     for row, name in enumerate(names):
-        show(axes[row, 0], images[row], edge)
-        axes[row, 0].set_ylabel(name, fontsize=9)
-        for column, method in enumerate(methods, 1):
-            show(axes[row, column], images[row], edge, maps[method][row])
+        for ax in axes[row * bands : (row + 1) * bands].flat:
+            ax.axis("off")
+        first = axes[row * bands, 0]
+        first.axis("on")
+        show(first, images[row], edge)
+        first.set_ylabel(name, fontsize=9)
+        for place, method in enumerate(methods):
+            ax = axes[row * bands + place // columns, 1 + place % columns]
+            ax.axis("on")
+            show(ax, images[row], edge, maps[method][row])
             if activity is not None:
                 mu = activity[method].iloc[row]
-                axes[row, column].set_xlabel("empty map" if np.isnan(mu) else f"µ×100 = {100 * mu:.1f}", fontsize=8)
-    for ax, title in zip(axes[0], ["image", *methods], strict=True):
-        ax.set_title(title, fontsize=10)
+                ax.set_xlabel("empty map" if np.isnan(mu) else f"µ×100 = {100 * mu:.1f}", fontsize=8)
+            if row == 0 or bands > 1:
+                ax.set_title(method, fontsize=10 if bands == 1 else 8)
+    axes[0, 0].set_title("image", fontsize=10)
+    return figure
+
+
+def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
+    """What the sign of EigenCAM's singular vector does: every image's μ×100 for the library's sign and for both.
+
+    `activity`: long, with dataset, method, mu. `paper`: claims.PAPER.
+    """
+    labels = {"EigenCAM": "as the SVD returns it", "EigenCAM (sign fixed)": "towards the features",
+              "EigenCAM (other sign)": "away from them"}  # fmt: skip
+    table = activity[activity["method"].isin(labels)].dropna(subset="mu")
+    datasets = list(table["dataset"].unique())
+    figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, WIDTH / 2.6), sharey=True, squeeze=False)
+    for ax, dataset in zip(axes.flat, datasets, strict=True):
+        part = table[table["dataset"] == dataset]
+        shown = pd.DataFrame({"sign": part["method"].map(labels), "mu": 100 * part["mu"]})
+        sns.boxplot(shown, x="sign", y="mu", order=labels.values(), color=SEEN, fliersize=2, linewidth=0.8, width=0.5, ax=ax)
+        mean, std = paper[dataset]["EigenCAM"]
+        ax.axhspan(mean - std, mean + std, color="0.5", alpha=0.2, linewidth=0)
+        ax.axhline(mean, color="0.3", linestyle="--", linewidth=0.9)
+        ax.text(2.45, mean + 1, f"the paper: {mean} ± {std}", ha="right", va="bottom", fontsize=8)
+        ax.set(title=dataset.upper(), xlabel="sign of the singular vector", ylabel="µ×100", ylim=(-2, 102))
     return figure
 
 
@@ -151,8 +182,8 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
 
     `activity`: long, with the columns dataset, method, mu.
     """
-    table = activity.assign(mu=100 * activity["mu"], dataset=activity["dataset"].map(LABELS)).dropna(ignore_index=True)
-    figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 2.2))
+    table = activity.assign(mu=100 * activity["mu"], dataset=activity["dataset"].str.upper()).dropna(ignore_index=True)
+    figure, ax = plt.subplots(figsize=(WIDTH * max(1, table["method"].nunique() / 12), WIDTH / 2.2))
     kind = {"data": table, "x": "method", "y": "mu", "hue": "dataset", "dodge": True, "ax": ax}
     sns.boxplot(**kind, fliersize=0, linewidth=0.8, boxprops={"alpha": 0.4}, legend=True)
     state = np.random.get_state()
@@ -164,7 +195,7 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
         len(table["method"].unique()) - 1, 100 * uniform + 1, f"a uniform map:\n{100 * uniform:.1f}", ha="center", fontsize=8
     )
     ax.set(xlabel="", ylabel="activity in the dead zone, µ×100", ylim=(-2, 102))
-    ax.tick_params(axis="x", rotation=20)
+    ax.tick_params(axis="x", rotation=20 if table["method"].nunique() <= BAND else 40)
     ax.get_legend().set_title("")
     return figure
 
@@ -186,12 +217,13 @@ def rows_needed(zone: DeadZone, layers: Sequence[str]) -> Figure:
     return figure
 
 
-def network(zone: DeadZone, layers: Sequence[str], weight: Tensor, dense: int, classes: int) -> Figure:
-    """Figure 4: the masked network, every block with the rows that no logit reads in red, and W's own zeros.
+def network(model: nn.Module, image_size: int) -> Figure:
+    """Figure 4: the masked [VGG], every block with the rows that no logit reads in red, and W's own zeros.
 
-    `layers`: kinds (conv, pool, …) of the backbone's layers; `weight`: the full W (dense, C, h, w), of which the mean
-    |weight| per position is drawn.
+    Of W (dense, C, h, w) the mean |weight| per position is drawn.
     """
+    zone, layers, weight = model.zone(image_size), kinds(model.features), model.head[0].full_weight()
+    dense, classes = model.config["dense"], model.config["classes"]
     figure, ax = plt.subplots(figsize=(1.35 * WIDTH, WIDTH / 1.75))
     x, gap, thick = 0.0, 14.0, 26.0
     starts = [0] + [n + 1 for n, layer in enumerate(layers) if layer == "pool"]

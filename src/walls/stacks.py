@@ -5,6 +5,7 @@ STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both
 
 import itertools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -68,12 +69,27 @@ def build(
     return table
 
 
-def read(folder: Path, dataset: str) -> tuple[pd.DataFrame, Tensor]:
-    """The accepted images of one dataset: their manifest rows and (N, 3, H, W) uint8; N may be 0."""
+class Pictures(Sequence):
+    """Image files of one size, read when asked for: an index gives (3, H, W), a slice (N, 3, H, W), uint8."""
+
+    def __init__(self, files: Sequence[Path]):
+        self.files = list(files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int | slice) -> Tensor:
+        if isinstance(index, slice):
+            images = [read_image(file) for file in self.files[index]]
+            return torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+        return read_image(self.files[index])
+
+
+def read(folder: Path, dataset: str) -> tuple[pd.DataFrame, Pictures]:
+    """The accepted images of one dataset: their manifest rows and their pictures; there may be none."""
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
-    images = [read_image(folder / path) for path in table["path"]]
-    return table, torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return table, Pictures([folder / path for path in table["path"]])
 
 
 def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
@@ -89,11 +105,19 @@ def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
     return found
 
 
-def swap(images: Tensor, edge: int) -> tuple[Tensor, Tensor]:
-    """The images (N, 3, H, W) with the next one's lower part, and with the next one's upper part."""
-    following = images.roll(-1, 0)
-    lower = torch.cat([images[:, :, :edge], following[:, :, edge:]], dim=2)
-    upper = torch.cat([following[:, :, :edge], images[:, :, edge:]], dim=2)
+def outside(validation: pd.DataFrame, folder: Path, count: int, seed: int) -> Pictures:
+    """Up to `count` validation images that no stacked image below `folder` is made of: what methods may be tuned on."""
+    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    used = {*table["upper"], *table["lower"]}
+    free = [path for path in validation["path"] if "/".join(Path(path).parts[-2:]) not in used]
+    order = stream(seed, "outside").permutation(len(free))[:count]
+    return Pictures([Path(free[i]) for i in order])
+
+
+def swap(images: Tensor, others: Tensor, edge: int) -> tuple[Tensor, Tensor]:
+    """The images (N, 3, H, W) with the others' lower part, and with the others' upper part."""
+    lower = torch.cat([images[:, :, :edge], others[:, :, edge:]], dim=2)
+    upper = torch.cat([others[:, :, :edge], images[:, :, edge:]], dim=2)
     return lower, upper
 
 

@@ -1,0 +1,262 @@
+"""Our saliency maps against pytorch-grad-cam's: the same network, the same images, in turn, in one process.
+
+    python -m benchmarks.cams                 both geometries and the memory; writes benchmarks/cams.{csv,md,png}
+    python -m benchmarks.cams default         one part alone (paper, default or memory), printed
+
+Half an hour on two cores, nearly all of it the library's ScoreCAM and AblationCAM at the paper's geometry. Every
+repetition takes another image; what is reported is the median and the interquartile range. Opti-CAM, which the library
+doesn't have, is compared with a plain loop of Definition 6, one image at a time, with its authors' demo settings.
+"""
+
+import contextlib
+import datetime
+import io
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytorch_grad_cam as library
+import torch
+from torch import Tensor, nn
+
+from walls import cams, models, plots
+from walls.activity import activity
+
+HERE = Path(__file__).resolve().parent
+PEERS = {"GradCAM": library.GradCAM, "GradCAM++": library.GradCAMPlusPlus, "XGradCAM": library.XGradCAM,
+         "HiResCAM": library.HiResCAM, "LayerCAM": library.LayerCAM, "EigenCAM": library.EigenCAM,
+         "AblationCAM": library.AblationCAM, "ScoreCAM": library.ScoreCAM}  # fmt: skip
+GRADIENT = ["GradCAM", "GradCAM++", "XGradCAM", "HiResCAM", "LayerCAM"]
+TABLE1 = ["GradCAM", "GradCAM++", "XGradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "EigenCAM", "HiResCAM"]
+GEOMETRIES = {
+    "paper": {"width": 1, "dense": 4096, "classes": 1000, "batch_norm": False, "wall_rows": 9},
+    "default": {"width": 0.125, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9},
+}
+REPETITIONS = {"paper": 3, "default": 7}
+STEPS, LR = 50, 0.1  # Opti-CAM's, its authors' demo
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Whole(nn.Module):
+    """The network as a user hands it to the library: head(features(x)), full height."""
+
+    def __init__(self, model: models.Classifier):
+        super().__init__()
+        self.features, self.head = model.features, model.head
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+def plain_opticam(network: Whole, images: Tensor, steps: int = STEPS, lr: float = LR) -> Tensor:
+    """Definition 6 as its authors' code does it: Adam, a stop by the batch's summed loss; maps (N, h, w)."""
+    with torch.no_grad():
+        features = network.features(images)
+        logits = network.head(features)
+        targets = logits.argmax(1, keepdim=True)
+        before = logits.gather(1, targets)
+    weights = torch.full((*features.shape[:2], 1, 1), 0.5, device=images.device, requires_grad=True)
+    optimizer = torch.optim.Adam([weights], lr=lr)
+    last = float("inf")
+    for step in range(steps):
+        combined = (weights.softmax(1) * features).sum(1, keepdim=True)
+        mask = nn.functional.interpolate(combined, images.shape[2:], mode="bilinear")
+        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
+        loss = (before - network(images * (mask - low) / (high - low)).gather(1, targets)).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % max(1, steps // 10) == 0:
+            if loss.item() > last:
+                break
+            last = loss.item()
+    return combined[:, 0].detach()
+
+
+def theirs(name: str, network: Whole, images: Tensor) -> None:
+    """One method by the peer's documented call."""
+    if name == "Opti-CAM":
+        plain_opticam(network, images)
+    else:
+        with contextlib.redirect_stderr(io.StringIO()), PEERS[name](network, [network.features[-1]]) as cam:
+            cam(images, targets=None)
+    network.zero_grad(set_to_none=True)
+
+
+def ours(names: list[str], model: models.Classifier, images: Tensor) -> dict[str, Tensor]:
+    """Any methods by our one call."""
+    return cams.saliency_maps(model, images, names, opticam_steps=STEPS, opticam_lr=LR)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of a call, the accelerator's work included."""
+    _wait()
+    start = time.perf_counter()
+    call()
+    _wait()
+    return time.perf_counter() - start
+
+
+def compare(geometry: str) -> pd.DataFrame:
+    """Seconds per image, ours and the library's, per group of methods and repetition (long)."""
+    model = models.seeded(0, **GEOMETRIES[geometry]).eval().to(DEVICE)
+    network = Whole(model)
+    images = _images(REPETITIONS[geometry] + 1)
+    groups = {"gradient family": GRADIENT, "EigenCAM": ["EigenCAM"], "AblationCAM": ["AblationCAM"],
+              "ScoreCAM": ["ScoreCAM"], "Opti-CAM": ["Opti-CAM"]}  # fmt: skip
+    warm = images[:1]  # code paths and memory, on cheap methods that touch them all
+    ours(["GradCAM", "EigenCAM", "AblationCAM"], model, warm)
+    theirs("GradCAM", network, warm)
+    rows = []
+    for repetition, image in enumerate(images[1:].split(1)):
+        peer = {}
+        for group, names in groups.items():
+            for name in names:
+                peer[name] = seconds(lambda name=name, image=image: theirs(name, network, image))
+            own = seconds(lambda names=names, image=image: ours(names, model, image))
+            rows.append({"methods": group, "library": sum(peer[name] for name in names), "ours": own})
+        own = seconds(lambda image=image: ours(TABLE1, model, image))
+        rows.append({"methods": "Table 1's eight", "library": sum(peer[name] for name in TABLE1), "ours": own})
+        for row in rows[-len(groups) - 1 :]:
+            row.update(geometry=geometry, repetition=repetition, ratio=row["library"] / row["ours"])
+        print(pd.DataFrame(rows[-len(groups) - 1 :]).round(2).to_string(index=False), file=sys.stderr, flush=True)
+    return pd.DataFrame(rows)
+
+
+def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
+    """What bfloat16 gains and costs: time per image of the eight (2 steps of Opti-CAM), and the largest change of μ×100."""
+    model, batch = models.seeded(0, **GEOMETRIES[geometry]).eval().to(DEVICE), _images(images)
+    dead, names = model.zone(224).dead_rows, [name for name in TABLE1 if name != "ScoreCAM"]
+
+    def maps() -> dict[str, Tensor]:
+        return cams.saliency_maps(model, batch, names, opticam_steps=2)
+
+    found, times = {}, {}
+    for kind in ("float32", "bfloat16"):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=kind == "bfloat16"):
+            maps()
+            times[kind] = seconds(lambda kind=kind: found.update({kind: maps()}))
+    change = max(float((activity(cams.upscale(found["float32"][name], 224).cpu(), dead)
+                        - activity(cams.upscale(found["bfloat16"][name], 224).cpu(), dead)).abs().nan_to_num().max())
+                 for name in names if name != "EigenCAM")  # fmt: skip
+    return {"speed-up": times["float32"] / times["bfloat16"], "largest change of µ×100": 100 * change}
+
+
+def memory() -> float:
+    """GB beyond the weights, at the paper's geometry: the peak over 100 images in batches of 32.
+
+    The gradient family, EigenCAM and AblationCAM see all 100; Opti-CAM takes one step of one batch of 32, ScoreCAM one
+    image's 256 masks, 32 at a time: what they hold at once doesn't grow with more of either.
+    """
+    model = models.seeded(0, **GEOMETRIES["paper"]).eval().to(DEVICE)
+    images = _images(100)
+    before = _peak()
+    cams.saliency_maps(model, images, [*GRADIENT, "EigenCAM", "AblationCAM"])
+    cams.saliency_maps(model, images[:32], ["Opti-CAM"], opticam_steps=1)
+    cams.saliency_maps(model, images[:1], ["ScoreCAM"])
+    return _peak() - before
+
+
+def table(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -> str:
+    """The committed page."""
+    lines = [
+        "# Saliency maps: pytorch-grad-cam against ours", "",
+        f"{_hardware()}; float32; one image per repetition. Median seconds per image, interquartile range in brackets;",
+        "the ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.", "",
+        "| geometry | methods | n | library (s) | ours (s) | ratio |", "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]  # fmt: skip
+    for (geometry, methods), group in measured.groupby(["geometry", "methods"], sort=False):
+        cells = [_spread(group[column], digits) for column, digits in (("library", 2), ("ours", 2), ("ratio", 1))]
+        lines.append(f"| {geometry} | {methods} | {len(group)} | {cells[0]} | {cells[1]} | {cells[2]}× |")
+    lines += ["", "Geometries: " + "; ".join(f"{name}: {GEOMETRIES[name]}" for name in GEOMETRIES) + ", 224×224 pixels.",
+              f"The gradient family: {', '.join(GRADIENT)}; the library runs forward and backward for each.",
+              f"Opti-CAM: at most {STEPS} steps at {LR}; its peer is a plain loop of Definition 6.",
+              "Table 1's eight: one call of ours; for the library, the sum of its calls.", ""]  # fmt: skip
+    for geometry, gain in rounding.items():
+        lines.append(f"bfloat16 (off by default), {geometry}: "
+                     + ", ".join(f"{name} {value:.2f}" for name, value in gain.items()) + " (Table 1's methods but ScoreCAM).")
+    lines += ["", f"Memory at the paper's geometry, 100 images, batches of 32: {gigabytes:.2f} GB beyond the weights.", ""]
+    return "\n".join(lines)
+
+
+def plot(measured: pd.DataFrame) -> None:
+    """The ratios as bars with their interquartile range, a geometry each."""
+    plots.use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, plots.WIDTH / 2.8), sharey=True)
+    for ax, (geometry, part) in zip(axes, measured.groupby("geometry", sort=False), strict=False):
+        groups = part.groupby("methods", sort=False)["ratio"]
+        middle = groups.median()
+        spread = [middle - groups.quantile(0.25), groups.quantile(0.75) - middle]
+        ax.barh(middle.index, middle, xerr=spread, color=plots.SEEN, error_kw={"linewidth": 0.8})
+        ax.axvline(1, color="0.3", linewidth=0.8)
+        ax.set(xscale="log", xlabel="times faster than the library", title=f"{geometry}'s geometry")
+        for y, value in enumerate(middle):
+            ax.text(value * 1.15, y, f"{value:.1f}×", va="center", fontsize=8)
+        ax.set_xlim(0.8, middle.max() * 4)
+    axes[0].invert_yaxis()
+    figure.savefig(HERE / "cams.png", metadata={"Software": None})
+
+
+def _images(n: int) -> Tensor:
+    coarse = torch.randn(n, 3, 14, 14, generator=torch.Generator().manual_seed(0))
+    return 1.5 * nn.functional.interpolate(coarse, (224, 224), mode="bilinear").to(DEVICE)
+
+
+def _wait() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak() -> float:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
+
+
+def _spread(values: pd.Series, digits: int) -> str:
+    low, middle, high = np.percentile(values, (25, 50, 75))
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _hardware() -> str:
+    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor()
+    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "grad-cam"))
+    return f"{name}, {torch.get_num_threads()} threads; Python {platform.python_version()}, {packages}; {datetime.date.today()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def main(arguments: list[str]) -> int:
+    """Run a part, or all of it and write the page."""
+    if arguments == ["memory"]:
+        print(f"{memory():.2f}")
+    elif arguments and arguments[0] in GEOMETRIES:
+        print(compare(arguments[0]).drop(columns="geometry").round(3).to_string(index=False))
+    elif arguments:
+        print(f"benchmarks.cams: got {arguments[0]}; takes {', '.join(GEOMETRIES)}, memory or nothing", file=sys.stderr)
+        return 1
+    else:
+        # Its own process: the peak of a process never falls again.
+        gigabytes = float(subprocess.check_output([sys.executable, "-m", "benchmarks.cams", "memory"], text=True))
+        measured = pd.concat([compare(geometry) for geometry in GEOMETRIES], ignore_index=True)
+        rounding = {geometry: reduced_precision(geometry) for geometry in GEOMETRIES}
+        measured.to_csv(HERE / "cams.csv", index=False, float_format="%.4f", lineterminator="\n")
+        (HERE / "cams.md").write_text(table(measured, rounding, gigabytes), encoding="utf-8")
+        plot(measured)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
