@@ -84,6 +84,9 @@ def test_bounds_and_limit_enclose_the_expectation():
         assert (ours <= exact * (1 + 1e-9)).all() and (exact <= limit * (1 + 1e-9)).all() and ours.max() > 0
         if filters > 20:
             assert (theory.lower_bound(*setting) <= ours * (1 + 1e-12)).all()
+    for bound in (theory.large_v_limit, theory.moment_bound):  # 9 cells seen instead of 6, then none
+        np.testing.assert_allclose(bound(*setting, 1), np.sqrt(9 / 6) * bound(*setting), rtol=1e-13)
+        assert not bound(*setting, 4).any()
     lit = exact > 0
     np.testing.assert_allclose(theory.lower_bound(*setting)[lit] / exact[lit], 1 / np.sqrt(2), rtol=3e-4)
     np.testing.assert_allclose(limit[lit] / exact[lit], 1, rtol=1e-5)
@@ -214,6 +217,25 @@ def test_definitions_against_pytorch_grad_cam():
     assert (raw[4:] == 0).all() and raw.any()
 
 
+def test_coefficients_by_hand_and_how_far_the_library_is_from_them():
+    """Definitions 2 and 3 cell by cell, ∇_B f by autograd; pytorch-grad-cam's factors are hw = 48 and 1."""
+    model = CNN((HEIGHT, WIDTH), 3, KERNEL, POOL, (4, 1), tau=TAU, seed=3)
+    torch.nn.init.constant_(model.features[0].weight[2], -1)  # a dead filter
+    b = model.features(torch.from_numpy(IMAGE)[None, None]).detach().requires_grad_()
+    g, maps = torch.autograd.grad(model.head(b).sum(), b)[0][0].numpy(), b.detach()[0].numpy()
+    weights = [w.numpy() for w in model.dense_weights()]
+    ours = beyond.definitions(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
+    xgradcam = [(maps[v] / maps[v].sum() * g[v]).sum() / 48 for v in range(2)]
+    np.testing.assert_allclose(ours["XGradCAM"], [*xgradcam, 0], rtol=1e-12)
+    literal = [sum(x**3 / (2 * x**2 + m.sum() * x**3) / 48 for x in d[d > 0]) for m, d in zip(maps, g, strict=True)]
+    np.testing.assert_allclose(ours["GradCAM++"], literal, rtol=1e-12)
+    np.testing.assert_allclose(beyond.weighted_sum(ours["HiResCAM"], maps), (g * maps).sum(0), rtol=1e-12)
+    for name, row in definition_checks.definitions(IMAGE, KERNEL, POOL, TAU, 3, filters=4).items():
+        if "Score" not in name:  # its deviation is no factor
+            assert row["factor"] == pytest.approx(48 if "sum for mean" in row["cause"] else 1, rel=1e-3), name
+            assert row["difference as it is"] < 1e-3, name
+
+
 def test_hirescam_and_layercam_vanish_behind_the_wall_at_any_depth():
     for seed, sizes in itertools.product(range(10), ((1,), (5, 1), (5, 4, 1))):
         model = CNN((HEIGHT, WIDTH), 3, KERNEL, POOL, sizes, masked_rows=1, tau=TAU, seed=seed)
@@ -261,6 +283,61 @@ def test_ablationcam_is_cauchy_given_the_filters():
     ratio = (weights * b).sum(1) / weights.sum(1)
     assert stats.kstest(ratio, "cauchy", (location, scale)).pvalue > 1e-3
     assert stats.kstest(ratio, "cauchy", (location, 1.05 * scale)).pvalue < 1e-3  # it would see 5%
+
+
+def test_laws_given_two_draws_of_filters_by_hand():
+    """Two filters, two draws, τ = 2, n = 5, hw = 50: each law's mean and its standard error, |x - x'|/2."""
+    b, c, s = np.array([[3.0, 4], [0, 6]]), np.array([[1.0, 2], [0, 0.5]]), np.array([[8.0, 4], [0, 3]])
+    draws, half = beyond.FilterDraws(b, c, s, 5, 50, 2.0), 1 / np.sqrt(2 * np.pi)
+    psi = [[integrate.quad(lambda w, t=t: w / (2 + t * w) * stats.norm.pdf(w, 0, 2), 0, 28)[0] for t in row] for row in s]
+    given = {
+        "GradCAM": [2 * np.sqrt(5) / 50 * half * root for root in (5, 6)],
+        "XGradCAM": [2 / 50 * half * root for root in (np.hypot(3 / 8, 4 * 2 / 4), 6 * 0.5 / 3)],
+        "GradCAM++": [5 / 50 * np.dot(x, p) for x, p in zip(b, psi, strict=True)],
+        "AblationCAM, undivided": [2 * half * root for root in (np.hypot(3, 8), 3)],
+    }
+    found = beyond.expected_scores(draws)
+    for name in found | given:
+        assert found[name] == pytest.approx((sum(given[name]) / 2, abs(np.diff(given[name])[0]) / 2), rel=1e-7), name
+    assert beyond.positive_probability(draws)["ScoreCAM"] == 3 / 4  # one of two fair coins
+    assert beyond.positive_probability(draws)["GradCAM++"] == pytest.approx(1 - (33 / 64) ** 2)
+    assert [law.tolist() for law in beyond.ablation_law(draws)] == [[pytest.approx(3.8), 6], [pytest.approx(0.4), 0]]
+
+
+def test_a_planted_error_fails_the_notebooks_own_checks(monkeypatch):
+    cnn = (IMAGE, KERNEL, POOL, TAU)
+    planted = [
+        ("mean_chi", 1.2, lambda: checks.theorem_1(*cnn, 5000, 0, (4, 64))[0]),
+        ("mean_chi", 1.2, lambda: checks.other_walls(*cnn, 5000, 0)),
+        ("mean_chi", 1.2, lambda: checks.depths(*cnn, 5000, 0)[0]),
+        ("covariance", 1.2, lambda: dict([checks.network(*cnn, 5000, 0).popitem()])),
+        ("gradcam_coefficients", 1 + 1e-9, lambda: checks.proposition_1(*cnn, 0)),
+        ("rectified_mean", 1 + 1e-6, lambda: dict(list(checks.lemmas(IMAGE[:3, :3], TAU, 1000, 0).items())[:3])),
+    ]
+    for name, factor, rows in planted:
+        assert all(row["holds"] for row in rows().values()), name
+        right = getattr(theory, name)
+        with monkeypatch.context() as patch:
+            patch.setattr(theory, name, lambda *a, right=right, by=factor, **k: by * right(*a, **k))
+            assert not any(row["holds"] for row in rows().values()), name
+    worst = [checks._errors(np.array([0.1, -0.5, d]), np.array([0.1, 0.1, 0])) for d in (0, 0.1)]
+    assert worst == [pytest.approx(5), 999]
+
+
+def test_what_the_figures_and_tables_show():
+    setting, at = (IMAGE, KERNEL, POOL, TAU), checks.dead_pixel(IMAGE, KERNEL, POOL)
+    assert at[0] >= 6 and NORMS[at] == NORMS[6:].max()  # patches from row 6 on lie below the wall's reach
+    lines = (theory.expected_gradcam, theory.large_v_limit, theory.moment_bound, theory.lower_bound)
+    for line, (filters, values) in zip(lines, checks.curves(*setting, at).values(), strict=True):
+        assert values[-9] == line(IMAGE, filters[-9], KERNEL, POOL, TAU)[at]
+    rows, (exact, bound) = checks.large_v(), (f(IMAGE, 100, KERNEL, POOL, TAU)[at] for f in (lines[0], lines[3]))
+    assert rows["V = 100"]["Eq. 5 / exact"] == pytest.approx(bound / exact) and all(row["holds"] for row in rows.values())
+    tail = checks.beyond_gradcam(*setting, 2000, 4, filters=3)[1]["AblationCAM, t = 1e+06"]
+    assert tail["t P, law"] == pytest.approx(tail["limit E[γ]/π"], rel=1e-4)
+    maps, scores = checks.method_maps(*setting, 30, 1, 3), sampling.methods(IMAGE, 3, *setting[1:], 30, 1, range(48))
+    for name, values in scores.items():
+        middle = np.median(values, axis=0) if name == "AblationCAM" else values.mean(axis=0)
+        np.testing.assert_array_equal(maps[name].ravel(), middle)
 
 
 def test_slips_have_their_numbers():
