@@ -74,15 +74,17 @@ def verdict(found: dict[str, Rows]) -> str:
 
 
 def relative(ours: Array, theirs: Array) -> float:
-    """Largest difference over the largest value."""
-    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+    """Largest difference over the largest value; 0 where both are 0 throughout, 999 stands for infinity and NaN."""
+    difference, scale = np.abs(np.asarray(ours) - theirs).max(), np.abs(theirs).max()
+    share = difference / scale if scale else np.where(difference == 0, 0, 999)
+    return float(np.nan_to_num(share, nan=999, posinf=999))
 
 
 def _errors(difference: Array, error: Array) -> float:
-    """Largest |difference| in standard errors; positions where both are 0 count 0, 999 stands for infinity."""
+    """Largest |difference| in standard errors; positions where both are 0 count 0, 999 stands for infinity and NaN."""
     difference, error = np.abs(np.atleast_1d(difference)), np.atleast_1d(error)
-    z = np.where(difference > 0, np.divide(difference, error, out=np.full_like(difference, 999.0), where=error > 0), 0)
-    return float(min(z.max(), 999.0))
+    z = np.where(difference == 0, 0, np.divide(difference, error, out=np.full_like(difference, 999.0), where=error > 0))
+    return float(min(np.nan_to_num(z, nan=999).max(), 999.0))
 
 
 def masked_cnn(image: Array, filters: int, kernel: int, pool: int, depth: int, tau: float, seed: int) -> CNN:
@@ -180,7 +182,7 @@ def proposition_1(image: Array, kernel: int, pool: int, tau: float, seed: int) -
                 (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
                 autograd = gradient[0].mean((1, 2)).numpy()
                 ours = theory.gradcam_coefficients(weights, net["a"], net["B"][0].size)
-                worst = max(worst, relative(ours, autograd) if autograd.any() else float(np.abs(ours).max()))
+                worst = max(worst, relative(ours, autograd))
             paths = float(WIDTH ** (depth - 1))
             name = f"Prop. 1, L = {depth}, V = {filters}"
             rows[name] = {"paths per cell": paths, "difference": worst, "holds": worst <= EXACT}
