@@ -1,9 +1,11 @@
 """The split network: the wall, the cropped computation, the certificate, checkpoints."""
 
 import copy
+import re
 
 import pytest
 import torch
+import torchvision
 from conftest import make_tiny, noise
 from safetensors.torch import save_file
 from torch import nn
@@ -151,3 +153,21 @@ def test_seeds_decide_the_weights():
     weights = [make_tiny(seed=seed).head[0].weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kwargs, message", [
+    ({"image_size": (8, 8), "pool": 1}, "h' = 7 has no lower half; takes 0 to 6"),
+    ({"image_size": (8, 8), "pool": 2}, "pool: got 2; takes a divisor of h = 7 and w = 7"),
+])  # fmt: skip
+def test_a_cnn_that_cannot_be_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        models.CNN(filters=3, kernel=2, **kwargs)
+
+
+def test_any_network_can_be_split_without_a_wall():
+    """No wall, no cropping: residual blocks and adaptive pooling are fine."""
+    whole = torchvision.models.resnet18(num_classes=4).eval()
+    *features, pool, fc = whole.children()
+    model = models.Classifier(nn.Sequential(*features), nn.Sequential(pool, nn.Flatten(), fc), 0)
+    images = noise(2)
+    assert torch.equal(model(images), whole(images))

@@ -74,6 +74,8 @@ class Classifier(nn.Module):
 
     def seen_features(self, images: Tensor) -> Tensor:
         """The rows of **B** above the wall, (N, C, h - wall_rows, w), without computing the others."""
+        if not self.wall_rows:
+            return self.features(images)
         rows = self.zone(images.shape[2]).rows
         x = images[:, :, : rows[0]]
         for layer, needed in zip(geometry.flatten(self.features), rows[1:], strict=True):

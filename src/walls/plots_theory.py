@@ -88,7 +88,7 @@ def depth_dependence(samples: Mapping[int, tuple[float, float]], exact: Sequence
     axes[0].set(yscale="log", ylim=(mean.min() / 2, None), ylabel="E[[GC]$_{ij}$]")
     axes[0].set_title("with weights from N(0, τ²)")
     axes[0].legend(fontsize=8)
-    axes[1].set_title("with He scaling of the hidden layers")
+    axes[1].set_title("divided by each hidden layer's factor")
     return figure
 
 
