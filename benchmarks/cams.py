@@ -181,8 +181,8 @@ def table(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -
               f"Opti-CAM: at most {STEPS} steps at {LR}; its peer is a plain loop of Definition 6.",
               "Table 1's eight: one call of ours; for the library, the sum of its calls.", ""]  # fmt: skip
     for geometry, gain in rounding.items():
-        lines.append(f"bfloat16 (off by default), {geometry}: "
-                     + ", ".join(f"{name} {value:.2f}" for name, value in gain.items()) + " (Table 1's methods but ScoreCAM).")
+        said = ", ".join(f"{name} {value:.2f}" for name, value in gain.items())
+        lines.append(f"bfloat16 (off by default), {geometry}'s geometry, Table 1's methods but ScoreCAM: {said}.")
     lines += ["", f"Memory at the paper's geometry, 100 images, batches of 32: {gigabytes:.2f} GB beyond the weights.", ""]
     return "\n".join(lines)
 
@@ -229,7 +229,8 @@ def _spread(values: pd.Series, digits: int) -> str:
 def _hardware() -> str:
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor()
     packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "grad-cam"))
-    return f"{name}, {torch.get_num_threads()} threads; Python {platform.python_version()}, {packages}; {datetime.date.today()}"
+    python = f"Python {platform.python_version()}"
+    return f"{name}, {torch.get_num_threads()} threads; {python}, {packages}; {datetime.date.today()}"
 
 
 def _processor() -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import noise
 
 from walls import activity
 from walls.activity import activity as mu

@@ -60,7 +60,8 @@ def trained(batch_norm):
     """A tiny network after some steps on three textures, in evaluation mode."""
     model = models.seeded(1, width=0.0625, dense=24, classes=3, batch_norm=batch_norm, wall_rows=9, dropout=0.0).train()
     labels = torch.arange(12) % 3
-    images = 0.3 * noise(12, seed=5) + torch.stack([torch.sin(torch.arange(224) / (2 + 5 * c)) for c in labels])[:, None, None]
+    stripes = torch.stack([torch.sin(torch.arange(224) / (2 + 5 * label)) for label in labels])
+    images = 0.3 * noise(12, seed=5) + stripes[:, None, None]
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     with torch.random.fork_rng():
         torch.manual_seed(0)

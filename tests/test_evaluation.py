@@ -85,8 +85,8 @@ class Images:
 torch.manual_seed(0)
 features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
 model = Classifier(features, nn.Sequential(WallLinear(8, 12, 12, 16, 8), nn.ReLU(), nn.Linear(16, 4)), 8).eval()
-settings = Cams(methods=["GradCAM", "XGradCAM", "AblationCAM", "HiResCAM"], batch_size=int(sys.argv[3]) // 100, precision="float32",
-                opticam_steps=1, opticam_lr=0.1)
+settings = Cams(methods=["GradCAM", "XGradCAM", "AblationCAM", "HiResCAM"], batch_size=int(sys.argv[3]) // 100,
+                precision="float32", opticam_steps=1, opticam_lr=0.1)
 table, maps = evaluate(model, Images(), settings, model.zone(24).dead_rows, Path(sys.argv[1]))
 table.to_csv(sys.argv[2], index=False)
 """
@@ -147,7 +147,7 @@ def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
     monkeypatch.setattr(evaluation, "TUNED_STEPS", (1,))
     images = pictures(2)
     table = evaluation.tune(tiny, images, settings(opticam_steps=6))
-    assert [*zip(table["lr"], table["steps"])] == [(lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)]
+    assert [*zip(table["lr"], table["steps"], strict=True)] == [(lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)]
     inputs = normalise(images)
     targets = tiny(inputs).argmax(1)
     maps = cams.saliency_maps(tiny, inputs, ["Opti-CAM"], targets, opticam_steps=6, opticam_lr=0.1)["Opti-CAM"]

@@ -138,7 +138,8 @@ def test_what_lies_outside_the_datasets(source, tmp_path):
     used = {*table["upper"], *table["lower"]}
     found = stacks.outside(validation, tmp_path, 100, 0)
     names = ["/".join(file.parts[-2:]) for file in found.files]
-    assert len(names) == len(set(names)) == len(validation) - len([u for u in used if "scene" not in u]) and not used & set(names)
+    photographs = [name for name in used if "scene" not in name]
+    assert len(names) == len(set(names)) == len(validation) - len(photographs) and not used & set(names)
     assert stacks.outside(validation, tmp_path, 3, 0).files == found.files[:3]
 
 

@@ -36,7 +36,7 @@ def summary(values: np.ndarray, raw: np.ndarray, seed: int = 0) -> dict[str, flo
     """Table 1's cells for one method on one dataset, ×100: mean, std (n-1), a bootstrap interval, the counts.
 
     `values` and `raw`: μ per image with and without the min-subtractions of the upscaling, NaN for an empty map.
-    `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples. `empty`: maps that upscale to zero, left out.
+    `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples. `empty`: all-zero maps, left out.
     """
     kept = 100 * values[~np.isnan(values)]
     mean = float(kept.mean()) if kept.size else math.nan

@@ -62,7 +62,8 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, dict[str, str]] = {}
     for row in table.itertuples():
         name = row.dataset.upper()
-        cells = {f"{name} ↓": f"{row.mean:.1f} ± {row.std:.1f}", f"95% interval ({name})": f"{row.ci_low:.1f} – {row.ci_high:.1f}",
+        cells = {f"{name} ↓": f"{row.mean:.1f} ± {row.std:.1f}",
+                 f"95% interval ({name})": f"{row.ci_low:.1f} – {row.ci_high:.1f}",
                  f"paper ({name})": "—" if math.isnan(row.paper_mean) else f"{row.paper_mean:.1f} ± {row.paper_std:.1f}",
                  f"raw ({name})": f"{row.mean_raw:.1f}"}  # fmt: skip
         columns.setdefault(row.method, {}).update(cells)
@@ -195,7 +196,8 @@ def _follows(checks: dict[str, dict]) -> dict:
         return _claim(claim, "Section 3.2", "by construction", "no images", UNTESTED)
     images, lower, upper, classes = (sum(f[k] for f in found) for k in
                                      ("images", "lower_changed", "upper_changed", "upper_changed_class"))  # fmt: skip
-    ours = f"another lower part: {lower} of {images} changed; another upper part: {upper} of {images}, {classes} to another class"
+    ours = (f"another lower part: {lower} of {images} changed; another upper part: {upper} of {images}, "
+            f"{classes} to another class")  # fmt: skip
     return _claim(claim, "Section 3.2", "by construction", ours, HOLDS if lower == 0 and upper == images else FAILS)
 
 
@@ -208,7 +210,8 @@ def write_metrics(folder: Path, **contents: object) -> None:
 
 def told(ledger: list[dict]) -> str:
     """The ledger as text: each claim under its verdict, what the paper reports and what this run finds."""
-    return "\n".join(f"{row['verdict']:>15}  {row['claim']}\n{'':>15}  paper: {row['paper']}; here: {row['ours']}" for row in ledger)
+    lines = (f"{row['verdict']:>15}  {row['claim']}\n{'':>15}  paper: {row['paper']}; here: {row['ours']}" for row in ledger)
+    return "\n".join(lines)
 
 
 def counted(ledger: list[dict]) -> str:

@@ -105,7 +105,8 @@ def follows_upper(model: Classifier, images: Sequence, edge: int) -> dict[str, i
             below += (lower != before).any(1).tolist()
             above += (upper != before).any(1).tolist()
             classes += (upper.argmax(1) != before.argmax(1)).tolist()
-    return {"images": len(images), "lower_changed": sum(below), "upper_changed": sum(above), "upper_changed_class": sum(classes)}
+    return {"images": len(images), "lower_changed": sum(below), "upper_changed": sum(above),
+            "upper_changed_class": sum(classes)}  # fmt: skip
 
 
 def rounding(model: Classifier, images: Tensor, settings: Cams, dead_rows: int) -> float:

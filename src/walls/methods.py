@@ -106,8 +106,8 @@ def scorecam(split: Split) -> Tensor:
     scores = blank[:, None].repeat(1, live.shape[1])
     for chunk in live.nonzero().split(split.batch_size):  # pairs (image, channel)
         image, channel = chunk.unbind(1)
-        up = nn.functional.interpolate(
-            split.features[image, channel][:, None], split.images.shape[2:], mode="bilinear", align_corners=True)  # fmt: skip
+        maps = split.features[image, channel][:, None]
+        up = nn.functional.interpolate(maps, split.images.shape[2:], mode="bilinear", align_corners=True)
         low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
         masked = split.images[image] * ((up - low) / (high - low + 1e-8))  # 1e-8: the library's guard
         scores[image, channel] = split.scores(masked, split.targets[image])
@@ -219,8 +219,10 @@ def shapleycam(split: Split) -> Tensor:
         leaf = split.features.detach().requires_grad_()
         y = split.model.head(leaf).gather(1, split.targets[:, None]).sum()
         (gradient,) = torch.autograd.grad(y, leaf, create_graph=True)
-        product = torch.autograd.grad(gradient, leaf, leaf.detach(), allow_unused=True) if gradient.requires_grad else (None,)
-    curved = gradient.detach() if product[0] is None else gradient.detach() - product[0] / 2
+        curvature = None
+        if gradient.requires_grad:  # else f is linear
+            (curvature,) = torch.autograd.grad(gradient, leaf, leaf.detach(), allow_unused=True)
+    curved = gradient.detach() if curvature is None else gradient.detach() - curvature / 2
     return weighted(curved.mean((2, 3)), split.features)
 
 

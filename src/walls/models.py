@@ -4,6 +4,7 @@ g (`features`) ends in the last rectified activation map **B**; f (`head`) is ev
 structural: a masked head has no weights for the hidden rows of **B**, so nothing can leak through them.
 """
 
+import itertools
 import json
 import math
 from dataclasses import asdict, dataclass
@@ -286,7 +287,7 @@ class CNN(nn.Module):
         first = WallLinear(filters, rows, columns, sizes[0], rows // 2 if masked_rows is None else masked_rows)
         first.bias = None
         layers: list[nn.Module] = [nn.MaxPool2d(pool), first]
-        for wide, narrow in zip(sizes, sizes[1:], strict=False):
+        for wide, narrow in itertools.pairwise(sizes):
             layers += [nn.ReLU(), nn.Linear(wide, narrow, bias=False)]
         self.head = nn.Sequential(*layers)
         self.double()

@@ -175,8 +175,8 @@ def _crosschecks(p: Params):
     known = method_names()
     unknown = [name for name in p.cams.methods if name not in known]
     if unknown:
-        close = get_close_matches(unknown[0], known, 1)
-        yield f"cams.methods: got {unknown[0]}; " + (f"did you mean {close[0]}? " if close else "") + f"takes {', '.join(known)}"
+        hint = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
+        yield f"cams.methods: got {unknown[0]}; {hint}takes {', '.join(known)}"
     elif not p.cams.methods or len(set(p.cams.methods)) < len(p.cams.methods):
         yield f"cams.methods: got {p.cams.methods}; takes one or more names, each once"
 

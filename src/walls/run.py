@@ -111,8 +111,8 @@ def summary() -> None:
     metrics = paths.root() / "metrics"
     wall, train, activity, claims = (json.loads((metrics / f"{name}.json").read_text(encoding="utf-8"))
                                      for name in ("wall", "train", "activity", "claims"))  # fmt: skip
-    print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} image rows "
-          f"({100 * wall['dead_share']:.0f}%).")  # fmt: skip
+    print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} "
+          f"image rows ({100 * wall['dead_share']:.0f}%).")  # fmt: skip
     print("Top-1 accuracy: " + ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in train.items()) + ".")
     for dataset, means in activity.items():
         print(

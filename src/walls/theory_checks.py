@@ -69,7 +69,8 @@ def verdict(found: dict[str, Rows]) -> str:
         f"there is exactly {rows[last]['exact']:.3g} at {last} (Monte Carlo: {rows[last]['sampled']:.3g}; all "
         f"positions and V within {worst:.2g} standard errors), of which the paper's bound is "
         f"{100 * rows[last]['Eq. 5 / exact']:.0f}% and tends to 71%; one network's map has "
-        f"μ = {picture['μ of the raw map']:.2f} there; HiResCAM and LayerCAM score {beyond_rows['HiResCAM']['mean']:.0f}, exactly."
+        f"μ = {picture['μ of the raw map']:.2f} there; HiResCAM and LayerCAM score "
+        f"{beyond_rows['HiResCAM']['mean']:.0f}, exactly."
     )
 
 
