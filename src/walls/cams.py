@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from walls.methods import METHODS, Split
 from walls.models import Classifier
@@ -22,13 +23,14 @@ def saliency_maps(
     batch_size: int = 32,
     opticam_steps: int = 50,
     opticam_lr: float = 0.1,
-    progress: Callable[[int], object] = lambda images: None,
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Tensor]:
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, each N maps in order.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in the paper).
     The layer is **B**, the model's last ReLU. At most `batch_size` images are in memory as activations, whatever N;
-    a map doesn't depend on them. `progress` is told the number of images done. The model comes back as it was.
+    a map doesn't depend on them. `progress` is told the number of new maps; by default a bar shows itself after two
+    seconds. The model comes back as it was.
     Raises ValueError for an unknown method, a wrong shape or target, and NaN in the images or the weights, by name.
     """
     check(methods)
@@ -41,6 +43,7 @@ def saliency_maps(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     batches: dict[str, list[Tensor]] = {name: [] for name in methods}
+    bar = tqdm(total=len(images) * len(methods), desc="saliency maps", unit="map", delay=2, disable=progress is not None)
     try:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(parameter)
@@ -52,8 +55,9 @@ def saliency_maps(
             with torch.no_grad():
                 for name in methods:
                     batches[name].append(METHODS[name](split).to(parameter).clamp_min(0))
-            progress(len(batch))
+                    (progress or bar.update)(len(batch))
     finally:
+        bar.close()
         for module, training in modes:
             module.training = training
     rows = torch.empty(0, 0, 0).to(parameter)

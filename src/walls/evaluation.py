@@ -4,7 +4,7 @@ import copy
 import hashlib
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +40,15 @@ def evaluate(
     code = [inspect.getsource(module) for module in (cams, methods, opticam, models, data)]
     key = _digest(*model.state_dict().values(), settings, code)
     rows, maps = [], []
-    with tqdm(total=len(images), desc="saliency maps", unit="image", mininterval=1) as bar:
+    with tqdm(total=len(images) * len(settings.methods), desc="saliency maps", unit="map", mininterval=1) as bar:
         for start in range(0, len(images), settings.batch_size):
             batch = images[start : start + settings.batch_size]
             part = resume / f"{_digest(key, batch)}.safetensors" if resume else None
             if part and part.is_file():
                 found = load_file(part)
+                bar.update(len(batch) * len(settings.methods))
             else:
-                found = _maps(model, batch, settings)
+                found = _maps(model, batch, settings, bar.update)
                 if part:
                     _keep(part, found)
             size = tuple(batch.shape[2:])
@@ -59,7 +60,6 @@ def evaluate(
                 }) for method in settings.methods
             ]  # fmt: skip
             maps.append(found)
-            bar.update(len(batch))
     rows = [row for method in range(len(settings.methods)) for row in rows[method :: len(settings.methods)]]
     return pd.concat(rows, ignore_index=True), {m: torch.cat([part[m] for part in maps]) for m in settings.methods}
 
@@ -72,15 +72,15 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
     """
     model = _ready(model, settings)
     inputs = _inputs(model, images)
-    rows = []
-    with tqdm(total=len(TUNED_LR) * len(TUNED_STEPS), desc="tuning Opti-CAM", mininterval=1) as bar, torch.no_grad():
+    with torch.no_grad():
         targets = model(inputs).argmax(1)
-        for lr in sorted({*TUNED_LR, settings.opticam_lr}):
-            for steps in sorted({*TUNED_STEPS, settings.opticam_steps}):
-                maps = cams.saliency_maps(model, inputs, ["Opti-CAM"], targets, batch_size=settings.batch_size,
-                                          opticam_steps=steps, opticam_lr=lr)["Opti-CAM"]  # fmt: skip
-                rows.append({"lr": lr, "steps": steps, **opticam.average_drop(model, inputs, maps, targets)})
-                bar.update()
+    rates, numbers = sorted({*TUNED_LR, settings.opticam_lr}), sorted({*TUNED_STEPS, settings.opticam_steps})
+    rows = []
+    for lr, steps in tqdm([(lr, steps) for lr in rates for steps in numbers], "tuning Opti-CAM", mininterval=1):
+        maps = cams.saliency_maps(
+            model, inputs, ["Opti-CAM"], targets, batch_size=settings.batch_size, opticam_steps=steps, opticam_lr=lr,
+            progress=lambda maps: None)["Opti-CAM"]  # fmt: skip
+        rows.append({"lr": lr, "steps": steps, **opticam.average_drop(model, inputs, maps, targets)})
     return pd.DataFrame(rows)
 
 
@@ -129,14 +129,14 @@ def _inputs(model: Classifier, batch: Tensor) -> Tensor:
     return normalise(batch).to(next(model.parameters()))
 
 
-def _maps(model: Classifier, batch: Tensor, settings: Cams) -> dict[str, Tensor]:
+def _maps(model: Classifier, batch: Tensor, settings: Cams, progress: Callable[[int], object]) -> dict[str, Tensor]:
     """One batch's raw maps and predicted classes, on the CPU."""
     inputs = _inputs(model, batch)
     with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         predicted = model(inputs).argmax(1)
         found = cams.saliency_maps(
             model, inputs, settings.methods, predicted, batch_size=settings.batch_size,
-            opticam_steps=settings.opticam_steps, opticam_lr=settings.opticam_lr)  # fmt: skip
+            opticam_steps=settings.opticam_steps, opticam_lr=settings.opticam_lr, progress=progress)  # fmt: skip
     return {"predicted": predicted.cpu(), **{method: raw.cpu() for method, raw in found.items()}}
 
 
