@@ -146,8 +146,8 @@ def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
 
     `activity`: long, with dataset, method, mu. `paper`: claims.PAPER.
     """
-    labels = {"EigenCAM": "as the SVD returns it", "EigenCAM (sign fixed)": "towards the features",
-              "EigenCAM (other sign)": "away from them"}  # fmt: skip
+    labels = {"EigenCAM": "as the SVD\nreturns it", "EigenCAM (sign fixed)": "towards\nthe features",
+              "EigenCAM (other sign)": "away\nfrom them"}  # fmt: skip
     table = activity[activity["method"].isin(labels)].dropna(subset="mu")
     datasets = list(table["dataset"].unique())
     figure, axes = plt.subplots(1, len(datasets), figsize=(WIDTH, WIDTH / 2.6), sharey=True, squeeze=False)
@@ -191,12 +191,11 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
     sns.stripplot(**kind, size=1.8, alpha=0.6, jitter=0.18, legend=False)
     np.random.set_state(state)
     ax.axhline(100 * uniform, color="0.3", linestyle="--", linewidth=0.9)
-    ax.text(
-        len(table["method"].unique()) - 1, 100 * uniform + 1, f"a uniform map:\n{100 * uniform:.1f}", ha="center", fontsize=8
-    )
+    ax.text(1.01, 100 * uniform, f"a uniform\nmap: {100 * uniform:.1f}", transform=ax.get_yaxis_transform(), va="center",
+            fontsize=8)  # fmt: skip
     ax.set(xlabel="", ylabel="activity in the dead zone, µ×100", ylim=(-2, 102))
-    ax.tick_params(axis="x", rotation=20 if table["method"].nunique() <= BAND else 40)
-    ax.get_legend().set_title("")
+    plt.setp(ax.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
+    sns.move_legend(ax, "lower right", bbox_to_anchor=(1, 1), ncol=2, title=None)
     return figure
 
 
