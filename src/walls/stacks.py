@@ -20,7 +20,7 @@ from walls.params import Stacks
 DATASETS = ("stack-mix", "stack-gen")
 COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
 ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
-IMAGE_FILES = (".png", ".jpg", ".jpeg")
+IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def stack(upper: Tensor, lower: Tensor, edge: int) -> Tensor:
@@ -35,10 +35,10 @@ def build(
 
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
-    path, and the next attempt takes its place. Raises ValueError for a class with fewer than two images.
+    path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
+    the manifest may then be empty. Raises ValueError for a class with fewer than two images.
     """
     refused = read_rejects(rejects)
-    pairs = _sample_classes(manifest, settings.images, seed)
     rows: list[dict] = []
     for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
         if ready is not None:
@@ -47,7 +47,8 @@ def build(
             continue
         else:
             drawn: set[tuple[str, str]] = set()
-            for index, (label, name) in enumerate(tqdm(pairs, dataset, mininterval=1)):
+            classes = _sample_classes(manifest, settings.images, seed)
+            for index, (label, name) in enumerate(tqdm(classes, dataset, mininterval=1)):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     image = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
@@ -98,7 +99,11 @@ def swap(images: Tensor, edge: int) -> tuple[Tensor, Tensor]:
 
 
 def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tuple[int, str]]:
-    """The class of every stacked image: all classes in a drawn order, again and again (the paper: one each)."""
+    """The class of every stacked image: all animals in a drawn order, again and again (the paper: 100 of 398, one each)."""
+    manifest = manifest[manifest["animal"]]
+    if manifest.empty:
+        raise ValueError("data.classes: none of the classes is an animal; takes data.animals true, or ready images in "
+                         "stacks.mix_dir")  # fmt: skip
     names = manifest.groupby("label")["class"].first()
     counts = manifest["label"].value_counts()
     lonely = [names[label] for label in names.index if counts[label] < 2]
@@ -129,16 +134,24 @@ def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
-    """Ready images, by name; the class is the folder they lie in, where it is one of ours."""
+    """Ready images, by name; the class is the folder they lie in, else the file's name, with a label where it is one of ours.
+
+    Scaled and cut as the paper does; a STACK-MIX image must have its size, or its halves would meet at another row.
+    """
     files = sorted(file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
     if not files:
-        raise ValueError(f"stacks: {source} holds no .png or .jpg image; takes a folder of {dataset} images, or null")
+        raise ValueError(f"stacks: {source} holds no {', '.join(IMAGE_FILES)} image; takes a folder of {dataset} images, or null")
     labels = dict(zip(manifest["class"], manifest["label"], strict=True))
     rows = []
     for index, file in enumerate(tqdm(files, dataset, mininterval=1)):
-        row = _row(dataset, index, 0, labels.get(file.parent.name, -1), file.parent.name, edge, 0)
+        name = file.stem if file.parent == source else file.parent.name
+        row = _row(dataset, index, 0, labels.get(name, -1), name, edge, 0)
         row["upper"] = row["lower"] = file.name
-        rows.append(_write(fit(read_image(file), image_size), row, folder))
+        image = read_image(file)
+        if dataset == "stack-mix" and image.shape[1:] != (image_size, image_size):
+            raise ValueError(f"stacks.mix_dir: {file} is {image.shape[2]} × {image.shape[1]}; takes {image_size} × {image_size}, "
+                             f"cut at row {edge}")  # fmt: skip
+        rows.append(_write(fit(image, image_size), row, folder))
     return rows
 
 
