@@ -11,7 +11,7 @@ from walls import authors, models
 CONFIG = {"width": 0.0625, "dense": 24, "classes": 5, "batch_norm": False, "wall_rows": 9, "image_size": 224, "dropout": 0.5}
 
 
-def flat(width=0.0625, dense=24, classes=5, wall_rows=9, seed=0):
+def flat(width=0.0625, dense=24, classes=5, wall_rows=9, rows=14, seed=0):
     """Their network, built as they build it out of torchvision's, at any size; the wall is zeros."""
     torch.manual_seed(seed)
     with torch.device("meta"):  # torchvision's layers, not their 550 MB
@@ -22,11 +22,11 @@ def flat(width=0.0625, dense=24, classes=5, wall_rows=9, seed=0):
             layers[index] = nn.Conv2d(*channels, 3, padding=1)
     layers[28] = nn.Conv2d(layers[28].in_channels, round(256 * width), 3, padding=1)
     channels = layers[28].out_channels
-    classifier = nn.Sequential(nn.Linear(channels * 14 * 14, dense), nn.ReLU(), nn.Dropout(), nn.Linear(dense, dense), nn.ReLU(),
+    classifier = nn.Sequential(nn.Linear(channels * rows * rows, dense), nn.ReLU(), nn.Dropout(), nn.Linear(dense, dense), nn.ReLU(),
                                nn.Dropout(), nn.Linear(dense, classes))  # fmt: skip
     network = nn.Sequential(*layers, nn.Flatten(start_dim=1), classifier).eval()
     with torch.no_grad():
-        classifier[0].weight.view(dense, channels, 14, 14)[:, :, 14 - wall_rows :] = 0
+        classifier[0].weight.view(dense, channels, rows, rows)[:, :, rows - wall_rows :] = 0
     return network
 
 
