@@ -22,8 +22,9 @@ def flat(width=0.0625, dense=24, classes=5, wall_rows=9, rows=14, seed=0):
             layers[index] = nn.Conv2d(*channels, 3, padding=1)
     layers[28] = nn.Conv2d(layers[28].in_channels, round(256 * width), 3, padding=1)
     channels = layers[28].out_channels
-    classifier = nn.Sequential(nn.Linear(channels * rows * rows, dense), nn.ReLU(), nn.Dropout(), nn.Linear(dense, dense), nn.ReLU(),
-                               nn.Dropout(), nn.Linear(dense, classes))  # fmt: skip
+    dropped = [nn.ReLU(), nn.Dropout()]
+    classifier = nn.Sequential(nn.Linear(channels * rows * rows, dense), *dropped, nn.Linear(dense, dense), *dropped,
+                               nn.Linear(dense, classes))  # fmt: skip
     network = nn.Sequential(*layers, nn.Flatten(start_dim=1), classifier).eval()
     with torch.no_grad():
         classifier[0].weight.view(dense, channels, rows, rows)[:, :, rows - wall_rows :] = 0
@@ -126,5 +127,5 @@ def test_the_baseline_is_not_the_masked_model(tmp_path):
 
 
 def test_batch_norm_is_not_theirs(tmp_path, state):
-    with pytest.raises(ValueError, match="takes model.batch_norm false"):
+    with pytest.raises(ValueError, match=r"takes model\.batch_norm false"):
         authors.load(file(tmp_path, state), **CONFIG | {"batch_norm": True})

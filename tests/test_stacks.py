@@ -127,7 +127,7 @@ def test_ready_images_are_taken_as_they_are(source, tmp_path):
 def test_ready_stack_mix_images_are_of_the_right_size(source, tmp_path):
     (tmp_path / "ready").mkdir()
     Image.new("RGB", (230, 224)).save(tmp_path / "ready" / "wide.png")
-    with pytest.raises(ValueError, match=r"stacks.mix_dir: .*wide\.png is 230 × 224; takes 224 × 224, cut at row 170"):
+    with pytest.raises(ValueError, match=r"stacks\.mix_dir: .*wide\.png is 230 × 224; takes 224 × 224, cut at row 170"):
         build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
 
 
@@ -151,6 +151,7 @@ def test_ready_stack_gen_images_go_through_the_papers_preprocessing(source, tmp_
 def test_ready_images_need_no_others(source, tmp_path):
     (tmp_path / "ready").mkdir()
     Image.new("RGB", (224, 224), (9, 9, 9)).save(tmp_path / "ready" / "one.png")
+    (tmp_path / "ready" / "._one.png").write_bytes(b"what macOS puts beside it")
     (tmp_path / "rejects.csv").write_text(HEADER)
     settings = Stacks(images=2, mix_dir=str(tmp_path / "ready"), gen_dir=None, generator=None)
     none = data.read_manifest(source, "val").iloc[:0]
@@ -165,7 +166,7 @@ def test_only_animals_are_stacked(source, tmp_path):
     settings = Stacks(images=6, mix_dir=None, gen_dir=None, generator=None)
     table = stacks.build(settings, manifest, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
     assert sorted(table["class"]) == ["tiger"] * 3 + ["tortoise"] * 3
-    with pytest.raises(ValueError, match="none of the classes is an animal; takes data.animals true"):
+    with pytest.raises(ValueError, match=r"none of the classes is an animal; takes data\.animals true"):
         stacks.build(settings, manifest.assign(animal=False), 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
 
 

@@ -59,7 +59,7 @@ def _without_wall(weight: Tensor, wall: WallLinear, path: Path) -> Tensor:
     full = weight.unflatten(1, (wall.weight.shape[1], wall.height, wall.weight.shape[3]))
     seen = wall.height - wall.wall_rows
     if leaks := int(torch.count_nonzero(full[:, :, seen:])):
-        raise ValueError(f"{path}: {leaks} weights behind the wall of {wall.wall_rows} rows are not zero; takes a model masked so")
+        raise ValueError(f"{path}: {leaks} weights behind the wall of {wall.wall_rows} rows are not zero; takes all zero")
     return full[:, :, :seen]
 
 

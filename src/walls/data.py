@@ -22,7 +22,8 @@ from walls.params import Data
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the paper's network takes them
 # Share of the image that a training crop keeps; imagenet's is the paper's. None: nothing to train on.
-CROP_AREA = {"critters": (0.6, 1.0), "tiny-imagenet": (0.25, 1.0), "folder": (0.25, 1.0), "imagenet": (0.1, 1.0), "none": None}
+CROP_AREA = {"critters": (0.6, 1.0), "tiny-imagenet": (0.25, 1.0), "folder": (0.25, 1.0), "imagenet": (0.1, 1.0),
+             "none": None}  # fmt: skip
 CROP_ASPECT = (0.8, 1.25)
 
 

@@ -114,7 +114,8 @@ def summary() -> None:
     print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} image rows "
           f"({100 * wall['dead_share']:.0f}%).")  # fmt: skip
     top1 = {which: scores["top1"] for which, scores in train.items() if scores["top1"] is not None}
-    print("Top-1 accuracy: " + (", ".join(f"{which} {100 * score:.1f}%" for which, score in top1.items()) or "not tested here") + ".")
+    said = ", ".join(f"{which} {100 * score:.1f}%" for which, score in top1.items())
+    print(f"Top-1 accuracy: {said or 'not tested here'}.")
     for dataset, means in activity.items():
         print(
             f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100)."

@@ -76,8 +76,8 @@ def choose(listing: Listing, settings: Data, random: np.random.Generator) -> tup
     root, files = listing.root, listing.files
     classes = sorted(key for key in files["train"] | files["val"] if listing.animal(key) or not settings.animals)
     if len(classes) < settings.classes:
-        kind = "animal classes" if settings.animals else "classes"
-        raise ValueError(f"data.classes: got {settings.classes}; takes up to {len(classes)}, all the {kind} that {root} holds")
+        kind = "animals" if settings.animals else "classes"
+        raise ValueError(f"data.classes: got {settings.classes}; takes up to {len(classes)}, all the {kind} of {root}")
     for key in classes:
         for split in SPLITS:
             if not files[split].get(key):
@@ -113,7 +113,7 @@ def tiny_imagenet(root: Path | None) -> Listing:
         if len(parts) == 4 and parts[0] == "train" and parts[2] == "images" and WNID.fullmatch(parts[1]):
             files["train"].setdefault(parts[1], []).append(name)
     for line in sorted(_text(tree.read("val/val_annotations.txt"))):
-        file, wnid, *_ = line.split("\t") + [""]
+        file, wnid, *_ = [*line.split("\t"), ""]
         if f"val/images/{file}" in tree.names:
             files["val"].setdefault(wnid, []).append(f"val/images/{file}")
     words = _words(_text(tree.read("words.txt")))
@@ -135,8 +135,8 @@ def imagenet(root: Path) -> Listing:
     for split in SPLITS:
         for key in files[split]:
             if not WNID.fullmatch(key):
-                raise ValueError(f"data.root: {root / split / key} is no WNID (n and eight digits), which data.name imagenet "
-                                 "takes; data.name folder takes any class")  # fmt: skip
+                raise ValueError(f"data.root: {root / split / key} is no WNID (n and eight digits); takes those, or another "
+                                 "data.name")  # fmt: skip
     wnids = sorted(files["train"])
     words = {}
     for file in ("synset_words.txt", "LOC_synset_mapping.txt", "words.txt"):
@@ -156,17 +156,21 @@ def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
     """
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
     for key, found in _classes(root).items():
-        def draw(path: str, key=key) -> str:
-            return hashlib.sha256(f"{seed}/{key}/{os.path.basename(path)}".encode(errors="surrogateescape")).hexdigest()
-
         if not found:
-            raise ValueError(f"data.root: {root / key} holds no image; takes CLASS/IMAGE, an image right in its class's folder")
-        drawn = sorted(found, key=draw)
+            raise ValueError(f"data.root: {root / key} holds no image; takes CLASS/IMAGE")
+        drawn = sorted(found, key=lambda path: _lot(seed, path))
         count = max(2, len(drawn) // 5) if val_count is None else val_count
         if len(drawn) <= count:
-            raise ValueError(f"data.root: {root / key} holds {len(drawn)} images; takes {count} to validate on, and one to train on")
+            raise ValueError(f"data.root: {root / key} holds {len(drawn)} images; takes {count} to validate on and one to "
+                             "train on")  # fmt: skip
         files["val"][key], files["train"][key] = drawn[:count], drawn[count:]
     return Listing(str(root), files, str, lambda key: True, _refer)
+
+
+def _lot(seed: int, path: str) -> bytes:
+    """What an image draws: of its class's and its own name."""
+    own = "/".join(Path(path).parts[-2:])
+    return hashlib.sha256(f"{seed}/{own}".encode(errors="surrogateescape")).digest()
 
 
 def _critters(settings: Data, seed: int, size: int, folder: Path):
@@ -184,7 +188,7 @@ def _refer(file: str, place: str, folder: Path) -> str:
     except OSError as error:
         raise ValueError(f"{file}: can't be read ({error.strerror})") from None
     except UnicodeEncodeError:
-        raise ValueError(f"{ascii(file)}: not a name in UTF-8; takes another name") from None
+        raise ValueError(f"{file!a}: not a name in UTF-8; takes another name") from None
     return file
 
 
@@ -211,7 +215,8 @@ def _devkit(root: Path) -> list[str]:
     from scipy.io import loadmat
 
     name = "ILSVRC2012_validation_ground_truth.txt"
-    places = [place for pattern in ("", "data/", "*devkit*/", "*devkit*/data/") for place in sorted(root.glob(pattern + name))]
+    folders = ("", "data/", "*devkit*/", "*devkit*/data/")
+    places = [place for folder in folders for place in sorted(root.glob(folder + name))]
     if not places:
         raise ValueError(f"data.root: {root / 'val'} is flat, its names hold no WNIDs, and {root} holds no {name}; takes "
                          "val/WNID/*.JPEG, or the devkit beside val")  # fmt: skip

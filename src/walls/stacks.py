@@ -99,7 +99,7 @@ def swap(images: Tensor, edge: int) -> tuple[Tensor, Tensor]:
 
 
 def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tuple[int, str]]:
-    """The class of every stacked image: all animals in a drawn order, again and again (the paper: 100 of 398, one each)."""
+    """The class of every stacked image: all animals in a drawn order, again and again (the paper: 100 of 398, once)."""
     manifest = manifest[manifest["animal"]]
     if manifest.empty:
         raise ValueError("data.classes: none of the classes is an animal; takes data.animals true, or ready images in "
@@ -134,13 +134,15 @@ def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
-    """Ready images, by name; the class is the folder they lie in, else the file's name, with a label where it is one of ours.
+    """Ready images, by name; the class is the folder they lie in or, right in `source`, the file's name.
 
     Scaled and cut as the paper does; a STACK-MIX image must have its size, or its halves would meet at another row.
     """
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
+    found = (file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
+    files = sorted(file for file in found if not file.name.startswith("."))  # macOS zips twins of every file: ._1.png
     if not files:
-        raise ValueError(f"stacks: {source} holds no {', '.join(IMAGE_FILES)} image; takes a folder of {dataset} images, or null")
+        kinds = ", ".join(IMAGE_FILES)
+        raise ValueError(f"stacks: {source} holds no {kinds} image; takes a folder of {dataset} images, or null")
     labels = dict(zip(manifest["class"], manifest["label"], strict=True))
     rows = []
     for index, file in enumerate(tqdm(files, dataset, mininterval=1)):
@@ -149,8 +151,8 @@ def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_
         row["upper"] = row["lower"] = file.name
         image = read_image(file)
         if dataset == "stack-mix" and image.shape[1:] != (image_size, image_size):
-            raise ValueError(f"stacks.mix_dir: {file} is {image.shape[2]} × {image.shape[1]}; takes {image_size} × {image_size}, "
-                             f"cut at row {edge}")  # fmt: skip
+            got, wanted = f"{image.shape[2]} × {image.shape[1]}", f"{image_size} × {image_size}"
+            raise ValueError(f"stacks.mix_dir: {file} is {got}; takes {wanted}, cut at row {edge}")
         rows.append(_write(fit(image, image_size), row, folder))
     return rows
 
