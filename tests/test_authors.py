@@ -1,8 +1,15 @@
 """The authors' release: their state dicts as our models, and what is refused."""
 
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
-from conftest import noise
+from conftest import noise, run
+from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 from torchvision.models import vgg16
 
@@ -23,6 +30,9 @@ def flat(width=0.0625, dense=24, classes=5, wall_rows=9, rows=14, seed=0):
     layers[28] = nn.Conv2d(layers[28].in_channels, round(256 * width), 3, padding=1)
     channels = layers[28].out_channels
     dropped = [nn.ReLU(), nn.Dropout()]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
     classifier = nn.Sequential(nn.Linear(channels * rows * rows, dense), *dropped, nn.Linear(dense, dense), *dropped,
                                nn.Linear(dense, classes))  # fmt: skip
     network = nn.Sequential(*layers, nn.Flatten(start_dim=1), classifier).eval()
@@ -129,3 +139,39 @@ def test_the_baseline_is_not_the_masked_model(tmp_path):
 def test_batch_norm_is_not_theirs(tmp_path, state):
     with pytest.raises(ValueError, match=r"takes model\.batch_norm false"):
         authors.load(file(tmp_path, state), **CONFIG | {"batch_norm": True})
+
+
+@pytest.mark.long
+def test_the_pipeline_from_their_files(smoke, tmp_path):
+    """Table 1 without training and without images of its own, from a release made here at the smoke preset's size."""
+    folder = shutil.copytree(smoke, tmp_path / "project")
+    settings = folder / "params.yaml"
+    text = settings.read_text()
+    for old, new in (("batch_norm: true", "batch_norm: false"), ("checkpoint: null", "checkpoint: release"),
+                     ("name: critters", "name: none"), ("train_images: 96", "train_images: null"),
+                     ("val_images: 24", "val_images: null"), ("mix_dir: null", "mix_dir: release/stackmix"),
+                     ("gen_dir: null", "gen_dir: release/stackgen"), ("generator: critters", "generator: folder")):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    settings.write_text(text)
+    (folder / "release").mkdir()
+    for which, wall_rows in (("masked", 7), ("baseline", 0)):
+        theirs = flat(dense=32, classes=3, wall_rows=wall_rows, rows=8, seed=5).state_dict()
+        file(folder / "release", theirs, which)
+    random = np.random.default_rng(0)
+    for name, size in (("stackmix", 128), ("stackgen", 300)):
+        (folder / "release" / name).mkdir()
+        for index in range(4):
+            image = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize((size, size))
+            image.save(folder / "release" / name / f"{index}.png")
+    run(folder, "dvc", "repro")
+    table = pd.read_csv(folder / "figures" / "table1.csv")
+    assert set(table["dataset"]) == {"stack-mix", "stack-gen"} and (table["images"] == 4).all()
+    assert (table[table["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
+    first = flat(dense=32, classes=3, rows=8, wall_rows=7, seed=5)[0]
+    assert torch.equal(load_file(folder / "models" / "masked.safetensors")["features.0.weight"], first.weight)
+    train = json.loads((folder / "metrics" / "train.json").read_text())
+    assert train["masked"]["top1"] is None and train["masked"]["precision"] == "checkpoint"
+    claims = json.loads((folder / "metrics" / "claims.json").read_text())
+    (accuracy,) = (claim for claim in claims if "top-1 accuracy" in claim["claim"])
+    assert accuracy["verdict"] == "not tested here"

@@ -170,6 +170,16 @@ def test_only_animals_are_stacked(source, tmp_path):
         stacks.build(settings, manifest.assign(animal=False), 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
 
 
+def test_the_papers_sampling():
+    """100 of ImageNet's first 398 classes, each once; the 602 others never."""
+    labels = np.repeat(np.arange(1000), 2)
+    manifest = pd.DataFrame({"label": labels, "class": [f"class {n}" for n in labels], "animal": labels < 398})
+    for seed in (0, 1):
+        drawn = [label for label, _ in stacks._sample_classes(manifest, 100, seed)]
+        assert len(set(drawn)) == 100 and max(drawn) < 398 and max(drawn) > 300
+    assert drawn != [label for label, _ in stacks._sample_classes(manifest, 100, 0)]
+
+
 def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
     manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val",
                              "animal": True})  # fmt: skip
