@@ -150,7 +150,8 @@ def test_the_pipeline_from_their_files(smoke, tmp_path):
     for old, new in (("batch_norm: true", "batch_norm: false"), ("checkpoint: null", "checkpoint: release"),
                      ("name: critters", "name: none"), ("train_images: 96", "train_images: null"),
                      ("val_images: 24", "val_images: null"), ("mix_dir: null", "mix_dir: release/stackmix"),
-                     ("gen_dir: null", "gen_dir: release/stackgen"), ("generator: critters", "generator: folder")):  # fmt: skip
+                     ("gen_dir: null", "gen_dir: release/stackgen"),
+                     ("generator: critters", "generator: folder")):  # fmt: skip
         assert old in text
         text = text.replace(old, new)
     settings.write_text(text)
@@ -175,3 +176,4 @@ def test_the_pipeline_from_their_files(smoke, tmp_path):
     claims = json.loads((folder / "metrics" / "claims.json").read_text())
     (accuracy,) = (claim for claim in claims if "top-1 accuracy" in claim["claim"])
     assert accuracy["verdict"] == "not tested here"
+    assert "Top-1 accuracy: not tested here." in run(folder, "python", "-m", "walls.run", "summary").stdout

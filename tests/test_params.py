@@ -58,8 +58,8 @@ def test_values_are_read(tmp_path):
     ("lr: 0.05", "lr: .nan", "train.lr: got nan; takes a number above 0"),
     ("classes: 10", "classes: 11", "data.classes: got 11; takes 2 to 10 with critters"),
     ("name: critters", "name: tiny-imagenet", "stacks.generator: got critters; takes folder or null with tiny-imagenet"),
-    ("name: critters", "name: imagenet", "data.root: got null; takes the path of a folder with imagenet"),
-    ("name: critters", "name: folder", "data.root: got null; takes the path of a folder with folder"),
+    ("name: critters", "name: imagenet", "data.root: got null; takes the path of a folder of images with"),
+    ("name: critters", "name: folder", "data.root: got null; takes the path of a folder of images with"),
     ("name: critters", "name: none", "model.checkpoint: got null; takes a folder of trained models with data.name none"),
     ("name: critters", "name: none", "stacks.mix_dir: got null; takes a folder of ready images with data.name none"),
     ("name: critters", "name: imagenette", "data.name: got 'imagenette'; takes critters, tiny-imagenet, imag"),
@@ -94,6 +94,8 @@ def test_animals_of_a_folder_are_nobodys_knowledge(tmp_path):
     text = TEXT.replace("name: critters", "name: folder").replace("root: null", f"root: {tmp_path}")
     text = text.replace("generator: critters", "generator: null")
     assert load(tmp_path, text.replace("train_images: 3000", "train_images: null")).data.train_images is None
+    with pytest.raises(ValueError, match=r"^data\.root: got no/such, which is no folder; takes the path of a"):
+        load(tmp_path, text.replace(f"root: {tmp_path}", "root: no/such"))
     with pytest.raises(ValueError, match=r"^data\.animals: got true; takes false with folder"):
         load(tmp_path, text.replace("animals: false", "animals: true"))
 

@@ -150,6 +150,13 @@ def test_a_damaged_member(tmp_path):
     refused(tmp_path, r"n00000001_1\.JPEG", settings("tiny-imagenet", root, classes=4, train_images=20, val_images=8))
 
 
+@pytest.mark.parametrize("content", [b"not an image", photograph()[:-900]])
+def test_a_member_that_is_no_whole_image(tmp_path, content):
+    root = tiny(tmp_path / "tiny.zip", extra=[("tiny-imagenet-200/train/n00000001/images/x.JPEG", content)])
+    wanted = settings("tiny-imagenet", root, classes=4, **ALL)
+    refused(tmp_path, r"tiny\.zip, train/n00000001/images/x\.JPEG: not a readable image \(", wanted)
+
+
 def test_zip_bombs(tmp_path, monkeypatch):
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -351,10 +358,13 @@ class TestDownload:
         archives.download(url, self.sha256, len(self.content), target)
         assert target.read_bytes() == self.content
 
-    def test_no_more_than_announced_is_taken(self, tmp_path, url):
+    def test_no_more_than_announced_is_taken(self, tmp_path, url, monkeypatch):
         (tmp_path / "far" / "x.zip").write_bytes(bytes(8 << 20))
+        sizes = []
+        monkeypatch.setattr(archives, "_sha256", lambda path: sizes.append(path.stat().st_size))
         with pytest.raises(ValueError, match="other bytes"):
             archives.download(url, self.sha256, 1 << 20, tmp_path / "cache" / "x.zip")
+        assert sizes[0] <= 2 << 20
 
     def test_an_address_that_does_not_answer(self, tmp_path):
         with pytest.raises(ValueError, match=r"gone\.zip can't be downloaded .*takes a local copy instead of null") as error:

@@ -152,7 +152,8 @@ def _crosschecks(p: Params):
     if data.name == "critters" and data.classes > 10:
         yield f"data.classes: got {data.classes}; takes 2 to 10 with critters"
     if data.name in ("imagenet", "folder") and (data.root is None or not Path(data.root).expanduser().is_dir()):
-        yield f"data.root: got {data.root or 'null'}; takes the path of a folder with {data.name}"
+        got = "null" if data.root is None else f"{data.root}, which is no folder"
+        yield f"data.root: got {got}; takes the path of a folder of images with data.name {data.name}"
     elif data.root is not None and not Path(data.root).expanduser().exists():
         yield f"data.root: got {data.root}, which isn't there; takes the path of a local archive or folder"
     if data.name == "folder" and data.animals:
