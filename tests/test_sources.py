@@ -243,7 +243,7 @@ def test_a_folder_is_split_by_the_seed(tmp_path):
     put(root / "ant" / "zzz.jpg", picture())  # one more image displaces at most one
     data.build(settings("folder", root, **ALL), 0, 224, tmp_path / "more")
     assert len(split[0]["val"] - set(data.read_manifest(tmp_path / "more", "val")["path"])) <= 1
-    refused(tmp_path, "007 holds 10 images; takes 10 to validate on and one to train on",
+    refused(tmp_path, "007 holds too few images .10.; takes 10 to validate on and one to train on",
             settings("folder", root, val_images=30, train_images=None))  # fmt: skip
     refused(tmp_path, "data.train_images: got 27, 9 a class; .* has 8 of 007", settings("folder", root, train_images=27))
 
@@ -295,7 +295,7 @@ def test_a_class_folder_without_images(tmp_path):
     (root / "dog").mkdir()
     refused(tmp_path, "photos/dog holds no image; takes CLASS/IMAGE", settings("folder", root))
     put(root / "dog" / "one.jpg", picture())
-    refused(tmp_path, "dog holds 1 images; takes 2 to validate on and one to train on", settings("folder", root, **ALL))
+    refused(tmp_path, "dog holds too few images .1.; takes 2 to validate on and one", settings("folder", root, **ALL))
 
 
 def test_a_name_that_is_not_text(tmp_path):

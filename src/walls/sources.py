@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -121,7 +122,9 @@ def tiny_imagenet(root: Path | None) -> Listing:
     def copy(file: str, place: str, folder: Path) -> str:
         target = folder / "images" / place / Path(file).name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(archives.inspect_bytes(tree.read(file), f"{root}, {file}"))
+        content = tree.read(file)
+        archives.inspect(BytesIO(content), f"{root}, {file}")
+        target.write_bytes(content)
         return target.relative_to(folder).as_posix()
 
     return Listing(str(root), files, lambda wnid: words.get(wnid, wnid), is_animal, copy)
@@ -161,8 +164,8 @@ def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
         drawn = sorted(found, key=lambda path: _lot(seed, path))
         count = max(2, len(drawn) // 5) if val_count is None else val_count
         if len(drawn) <= count:
-            raise ValueError(f"data.root: {root / key} holds {len(drawn)} images; takes {count} to validate on and one to "
-                             "train on")  # fmt: skip
+            raise ValueError(f"data.root: {root / key} holds too few images ({len(drawn)}); takes {count} to validate on and "
+                             "one to train on")  # fmt: skip
         files["val"][key], files["train"][key] = drawn[:count], drawn[count:]
     return Listing(str(root), files, str, lambda key: True, _refer)
 
