@@ -164,8 +164,8 @@ def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
         drawn = sorted(found, key=lambda path: _lot(seed, path))
         count = max(2, len(drawn) // 5) if val_count is None else val_count
         if len(drawn) <= count:
-            raise ValueError(f"data.root: {root / key} holds too few images ({len(drawn)}); takes {count} to validate on and "
-                             "one to train on")  # fmt: skip
+            raise ValueError(f"data.root: {root / key} holds too few images ({len(drawn)}); takes {count} to validate on "
+                             "and one to train on")  # fmt: skip
         files["val"][key], files["train"][key] = drawn[:count], drawn[count:]
     return Listing(str(root), files, str, lambda key: True, _refer)
 
