@@ -1,15 +1,13 @@
-"""Image sources, reading and augmentation."""
+"""The manifest, reading and augmentation."""
 
 import io
-import zipfile
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from PIL import Image
 
-from walls import data
+from walls import data, sources
 from walls.params import Data
 
 
@@ -24,102 +22,40 @@ def jpeg(value, mode="RGB"):
     return buffer.getvalue()
 
 
-@pytest.fixture
-def tiny_imagenet(tmp_path):
-    """A zip laid out as the public one: 4 classes, 5 training and 2 validation images each, all of one grey per image."""
-    file = tmp_path / "tiny.zip"
-    with zipfile.ZipFile(file, "w") as archive:
-        wnids = [f"n0000000{i}" for i in range(4)]
-        archive.writestr("tiny-imagenet-200/words.txt", "".join(f"{w}\tanimal {w[-1]}, beast\n" for w in wnids))
-        lines = []
-        for i, w in enumerate(wnids):
-            for j in range(5):
-                archive.writestr(f"tiny-imagenet-200/train/{w}/images/{w}_{j}.JPEG", jpeg((40 * i, 10 * j, 0)))
-            for j in range(2):
-                archive.writestr(f"tiny-imagenet-200/val/images/val_{i}_{j}.JPEG", jpeg(40 * i, "L"))
-                lines.append(f"val_{i}_{j}.JPEG\t{w}\t0\t0\t62\t62\n")
-        archive.writestr("tiny-imagenet-200/val/val_annotations.txt", "".join(lines))
-    return file
-
-
 def test_critters_manifest(tmp_path):
     manifest = data.build(settings(), 0, 64, tmp_path)
     assert manifest["label"].tolist() == [0, 1, 2, 0, 1, 2, 0] + [0, 1, 2] * 2
     assert manifest["class"].iloc[:3].tolist() == ["tiger", "rabbit", "tortoise"]
     read = data.read_manifest(tmp_path, "val")
     assert len(read) == 6 and data.read_image(read["path"][0]).shape == (3, 64, 64)
+    assert read["animal"].all() and read["label"].tolist() == [0, 1, 2] * 2
 
 
-@pytest.mark.parametrize("unpacked", [False, True])
-def test_tiny_imagenet(tiny_imagenet, tmp_path, unpacked):
-    root = tiny_imagenet
-    if unpacked:
-        zipfile.ZipFile(tiny_imagenet).extractall(tmp_path / "unpacked")
-        root = tmp_path / "unpacked"
-    wanted = settings(name="tiny-imagenet", root=str(root), train_images=9, val_images=6)
-    manifest = data.build(wanted, 0, 224, tmp_path / "out")
-    assert manifest.groupby(["split", "label"]).size().tolist() == [3, 3, 3, 2, 2, 2]
-    for row in data.read_manifest(tmp_path / "out", "train").itertuples():
-        wnid = int(row.path.split("n0000000")[1][0])  # the class's grey tells that image and label belong together
-        assert (
-            abs(int(data.read_image(row.path)[0, 0, 0]) - 40 * wnid) <= 2 and row.__getattribute__("_3") == f"animal {wnid}"
-        )
+def test_a_set_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    data.build(settings(), 0, 64, tmp_path / "set")
+    (tmp_path / "set" / "mine.txt").write_text("not ours")
+    rows = sources.rows
+    monkeypatch.setattr(sources, "rows", lambda *arguments: rows(*arguments) and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        data.build(settings(classes=2), 0, 64, tmp_path / "set")
+    assert data.read_manifest(tmp_path / "set")["class"].nunique() == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+    monkeypatch.undo()
+    data.build(settings(classes=2), 0, 64, tmp_path / "set")
+    folders = sorted(path.name for path in (tmp_path / "set" / "images" / "train").iterdir())
+    assert folders == ["rabbit", "tiger"] and (tmp_path / "set" / "mine.txt").exists()
 
 
-def test_another_seed_samples_other_classes(tiny_imagenet, tmp_path):
-    chosen = set()
-    for seed in range(6):
-        wanted = settings(name="tiny-imagenet", root=str(tiny_imagenet), classes=2, train_images=2, val_images=4)
-        chosen.add(tuple(sorted(data.build(wanted, seed, 224, tmp_path / str(seed))["class"].unique())))
-    assert len(chosen) > 1
+def test_names_that_look_like_numbers_stay_names(tmp_path):
+    (tmp_path / "manifest.csv").write_text("split,label,class,animal,path\nval,0,007,True,a/NA\nval,1,8,False,/b/2\n")
+    manifest = data.read_manifest(tmp_path, "val")
+    assert manifest["class"].tolist() == ["007", "8"] and manifest["animal"].tolist() == [True, False]
+    assert manifest["path"].tolist() == [str(tmp_path / "a" / "NA"), "/b/2"]  # an absolute path is a photograph's own
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"classes": 5}, "data.classes: got 5; takes up to 4"),
-    ({"train_images": 18}, "data.train_images: got 18, 6 a class; .* has 5 of n0"),
-    ({"root": "no/such.zip"}, "no/such.zip is no readable zip"),
-])  # fmt: skip
-def test_what_tiny_imagenet_cannot_give(tiny_imagenet, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        data.build(settings(**({"name": "tiny-imagenet", "root": str(tiny_imagenet)} | changes)), 0, 224, tmp_path / "out")
-
-
-@pytest.mark.parametrize("content, message", [(b"PK", "is no readable zip"), (None, "holds no words.txt")])
-def test_what_is_no_tiny_imagenet(tmp_path, content, message):
-    file = tmp_path / "x.zip"
-    if content is None:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("other/xwords.txt", "a\tb\n")
-    else:
-        file.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        data.build(settings(name="tiny-imagenet", root=str(file)), 0, 224, tmp_path / "out")
-
-
-def test_a_damaged_member_is_named_and_none_leaves_the_folder(tiny_imagenet, tmp_path):
-    with zipfile.ZipFile(tiny_imagenet, "a") as archive:
-        for j in range(9):
-            archive.writestr(f"tiny-imagenet-200/train/../images/{j}.JPEG", jpeg(9))
-    wanted = settings(name="tiny-imagenet", root=str(tiny_imagenet), classes=4, train_images=20, val_images=8)
-    data.build(wanted, 0, 224, tmp_path / "a" / "out")
-    assert not (tmp_path / "a" / "images").exists() and not (tmp_path / "a" / "out" / "images" / "images").exists()
-    raw = bytearray(tiny_imagenet.read_bytes())
-    spot = raw.index(b"n00000002/images/n00000002_1.JPEG") + 100
-    raw[spot : spot + 20] = b"\0" * 20
-    tiny_imagenet.write_bytes(bytes(raw))
-    with pytest.raises(ValueError, match=r"n00000002_1\.JPEG"):
-        data.build(wanted, 0, 224, tmp_path / "b")
-
-
-def test_the_public_archive(tmp_path):
-    archive = ROOT.parent / "shared" / "data" / "tiny-imagenet-animals.zip"
-    if not archive.is_file():
-        pytest.skip(f"no {archive.name} beside the project")
-    wanted = settings(name="tiny-imagenet", root=str(archive), classes=4, train_images=20, val_images=12)
-    manifest = data.build(wanted, 0, 224, tmp_path)
-    assert manifest["class"].nunique() == 4
-    pixels = torch.stack([data.fit(data.read_image(tmp_path / p), 224) for p in manifest["path"]])
-    assert pixels.shape == (32, 3, 224, 224) and pixels.float().std() > 20
+def test_no_images(tmp_path):
+    assert data.build(settings(name="none", train_images=None, val_images=None), 0, 64, tmp_path / "set").empty
+    assert data.read_manifest(tmp_path / "set").empty
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", jpeg(9)[:200]])
@@ -132,7 +68,28 @@ def test_what_is_no_image_is_named(tmp_path, content):
 @pytest.mark.parametrize("mode, value", [("L", 90), ("CMYK", (0, 0, 0, 165)), ("1", 1), ("P", 0)])
 def test_other_colour_modes_become_rgb(tmp_path, mode, value):
     Image.new(mode, (8, 8), value).save(tmp_path / "image.tif")
-    assert data.read_image(tmp_path / "image.tif").shape == (3, 8, 8)
+    seen = data.read_image(tmp_path / "image.tif")
+    expected = {"L": 90, "CMYK": 90, "1": 255, "P": 0}[mode]
+    assert seen.shape == (3, 8, 8) and (seen.int() - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.tif", "image.pgm"])
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
+    values = np.array([[0, 257, 25700], [32896, 40000, 65535]], np.uint16)
+    if name == "image.pgm":
+        (tmp_path / name).write_bytes(b"P5 3 2 65535\n" + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values).save(tmp_path / name)
+    seen = data.read_image(tmp_path / name)
+    assert seen[0].tolist() == [[0, 1, 100], [128, 156, 255]] and torch.equal(seen[0], seen[2])
+
+
+@pytest.mark.parametrize("values, message", [(np.full((2, 2), 70000, np.int32), "pixels of more than 16 bits"),
+                                             (np.full((2, 2), 0.5, np.float32), "floating-point pixels")])  # fmt: skip
+def test_pixels_without_a_scale_are_refused(tmp_path, values, message):
+    Image.fromarray(values).save(tmp_path / "image.tif")
+    with pytest.raises(ValueError, match=rf"image\.tif: not a readable image \({message}"):
+        data.read_image(tmp_path / "image.tif")
 
 
 def test_normalisation_is_imagenets():

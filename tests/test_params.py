@@ -1,9 +1,10 @@
 """params.yaml: every wrong value gets one line that names it; DVC's reading of YAML."""
 
 import pytest
+import torch
 from conftest import ROOT, run
 
-from walls import params
+from walls import data, params, training
 
 TEXT = (ROOT / "presets" / "critters.yaml").read_text()
 
@@ -17,8 +18,28 @@ def load(tmp_path, text):
 @pytest.mark.parametrize("preset", sorted(p.stem for p in (ROOT / "presets").glob("*.yaml")))
 def test_every_preset_is_valid(preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "tiny-imagenet-200.zip").touch()
+    for folder in ("imagenet", "authors/model", "authors/data/stackmix", "authors/data/stackgen"):
+        (tmp_path / folder).mkdir(parents=True)
+    for which in ("masked", "baseline"):
+        (tmp_path / "authors" / "model" / f"params_vgg16_{which}.pt").touch()
     assert params.load(ROOT / "presets" / f"{preset}.yaml").wall.rows >= 1
+
+
+def test_the_papers_training_to_the_letter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    p = params.load(ROOT / "presets" / "imagenet.yaml")
+    assert p.model.model_dump() == {"width": 1, "dense": 4096, "batch_norm": False, "dropout": 0.5, "checkpoint": None}
+    wanted = {"epochs": 90, "batch_size": 256, "lr": 0.03, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step",
+              "precision": "float16"}  # fmt: skip
+    assert {key: getattr(p.train, key) for key in wanted} == wanted
+    assert (data.CROP_AREA["imagenet"], data.CROP_ASPECT) == ((0.1, 1.0), (0.8, 1.25))
+    assert (p.wall.rows, p.image_size, p.seed, p.stacks.images, p.stacks.generator) == (9, 224, 0, 100, None)
+    network = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), p.train.lr)
+    rates = training.schedule(optimizer, p.train, steps=1)
+    seen = [(optimizer.step(), optimizer.param_groups[0]["lr"], rates.step())[1] for _ in range(p.train.epochs)]
+    assert seen == pytest.approx([0.03] * 30 + [0.003] * 30 + [0.0003] * 30)
 
 
 def test_values_are_read(tmp_path):
@@ -36,7 +57,20 @@ def test_values_are_read(tmp_path):
     ("lr: 0.05", "lr: .inf", "train.lr: got inf; takes a number above 0"),
     ("lr: 0.05", "lr: .nan", "train.lr: got nan; takes a number above 0"),
     ("classes: 10", "classes: 11", "data.classes: got 11; takes 2 to 10 with critters"),
-    ("name: critters", "name: tiny-imagenet", "data.root: got null; takes the path of a local archive"),
+    ("name: critters", "name: tiny-imagenet", "stacks.generator: got critters; takes folder or null with tiny-imagenet"),
+    ("name: critters", "name: imagenet", "data.root: got null; takes the path of a folder of images with"),
+    ("name: critters", "name: folder", "data.root: got null; takes the path of a folder of images with"),
+    ("name: critters", "name: none", "model.checkpoint: got null; takes a folder of trained models with data.name none"),
+    ("name: critters", "name: none", "stacks.mix_dir: got null; takes a folder of ready images with data.name none"),
+    ("name: critters", "name: imagenette", "data.name: got 'imagenette'; takes critters, tiny-imagenet, imag"),
+    ("root: null", "root: no/such.zip", "data.root: got no/such.zip, which isn't there"),
+    ("animals: false", "animals: cats", "data.animals: got 'cats'; takes true for ImageNet's animal classes alone"),
+    ("train_images: 3000", "train_images: null", "data.train_images: got null; takes a number with critters"),
+    ("val_images: 500", "val_images: null", "data.val_images: got null; takes a number with critters"),
+    ("val_images: 500", "val_images: all", "data.val_images: got 'all'; takes a whole number, at least two images"),
+    ("train_images: 3000", "train_images: 9", "data.train_images: got 9; takes at least one per class, 10"),
+    ("generator: critters", "generator: folder", "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images"),
+    ("generator: critters", "generator: dalle", "stacks.generator: got 'dalle'; takes critters, folder"),
     ("val_images: 500", "val_images: 19", "data.val_images: got 19; takes at least two per class, 20"),
     ("RandomCAM]", "RandomCAM, HiResCAM]", "cams.methods: got ['GradCAM'"),
     ("RandomCAM]", "RandomCAMM]", "cams.methods: got RandomCAMM; did you mean RandomCAM? takes GradCAM, "),
@@ -55,6 +89,31 @@ def test_a_wrong_value_is_named(tmp_path, old, new, message):
     with pytest.raises(ValueError) as error:
         load(tmp_path, TEXT.replace(old, new, 1))
     assert message in str(error.value)
+
+
+def test_animals_of_a_folder_are_nobodys_knowledge(tmp_path):
+    text = TEXT.replace("name: critters", "name: folder").replace("root: null", f"root: {tmp_path}")
+    text = text.replace("generator: critters", "generator: null")
+    assert load(tmp_path, text.replace("train_images: 3000", "train_images: null")).data.train_images is None
+    with pytest.raises(ValueError, match=r"^data\.root: got no/such, which is no folder; takes the path of a"):
+        load(tmp_path, text.replace(f"root: {tmp_path}", "root: no/such"))
+    with pytest.raises(ValueError, match=r"^data\.animals: got true; takes false with folder"):
+        load(tmp_path, text.replace("animals: false", "animals: true"))
+
+
+def test_a_file_from_before_animals_means_the_same(tmp_path):
+    assert load(tmp_path, TEXT.replace("  animals: false", "  # no")).data.animals is False
+
+
+@pytest.mark.parametrize("names", [("masked.safetensors", "baseline.safetensors"),
+                                   ("params_vgg16_masked.pt", "params_vgg16_baseline.pt")])  # fmt: skip
+def test_checkpoints_are_ours_or_the_authors(tmp_path, names):
+    text = TEXT.replace("checkpoint: null", f"checkpoint: {tmp_path}")
+    (tmp_path / names[0]).touch()
+    with pytest.raises(ValueError, match=r"without baseline\.safetensors or params_vgg16_baseline\.pt; takes a folder with"):
+        load(tmp_path, text)
+    (tmp_path / names[1]).touch()
+    assert load(tmp_path, text).model.checkpoint == str(tmp_path)
 
 
 def test_one_line_per_wrong_field(tmp_path):

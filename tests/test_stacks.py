@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import ROOT
 from PIL import Image
+from torchvision import transforms
 
 from walls import data, stacks
 from walls.data import read_image, read_manifest
@@ -143,8 +144,65 @@ def test_what_lies_outside_the_datasets(source, tmp_path):
     assert stacks.outside(validation, tmp_path, 3, 0).files == found.files[:3]
 
 
+def test_ready_stack_mix_images_are_of_the_right_size(source, tmp_path):
+    (tmp_path / "ready").mkdir()
+    Image.new("RGB", (230, 224)).save(tmp_path / "ready" / "wide.png")
+    with pytest.raises(ValueError, match=r"stacks\.mix_dir: .*wide\.png is 230 × 224; takes 224 × 224, cut at row 170"):
+        build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
+
+
+def test_ready_stack_gen_images_go_through_the_papers_preprocessing(source, tmp_path):
+    random = np.random.default_rng(0)
+    (tmp_path / "ready").mkdir()
+    for name, size in (("b.png", (512, 512)), ("a.jpg", (700, 400))):
+        coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(size)
+        coarse.save(tmp_path / "ready" / name)
+    table = build(source, tmp_path / "out", gen_dir=str(tmp_path / "ready"), generator="folder")
+    rows, images = stacks.read(tmp_path / "out", "stack-gen")
+    # The authors' own, on Pillow's images: Resize(256), CenterCrop(224); by name, in a flat folder.
+    theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
+    for image, name in zip(images, ("a.jpg", "b.png"), strict=True):
+        expected = theirs(Image.open(tmp_path / "ready" / name).convert("RGB"))
+        assert (image.int() - expected.int()).abs().max() <= 1
+    assert rows["class"].tolist() == ["a", "b"] and rows["label"].tolist() == [-1, -1]
+    assert (table["dataset"] == "stack-mix").sum() == 7
+
+
+def test_ready_images_need_no_others(source, tmp_path):
+    (tmp_path / "ready").mkdir()
+    Image.new("RGB", (224, 224), (9, 9, 9)).save(tmp_path / "ready" / "one.png")
+    (tmp_path / "ready" / "._one.png").write_bytes(b"what macOS puts beside it")
+    (tmp_path / "rejects.csv").write_text(HEADER)
+    settings = Stacks(images=2, mix_dir=str(tmp_path / "ready"), gen_dir=None, generator=None)
+    none = data.read_manifest(source, "val").iloc[:0]
+    table = stacks.build(settings, none, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    assert table["dataset"].tolist() == ["stack-mix"] and (stacks.read(tmp_path, "stack-mix")[1] == 9).all()
+
+
+def test_only_animals_are_stacked(source, tmp_path):
+    manifest = data.read_manifest(source, "val")
+    manifest["animal"] = manifest["class"] != "rabbit"
+    (tmp_path / "rejects.csv").write_text(HEADER)
+    settings = Stacks(images=6, mix_dir=None, gen_dir=None, generator=None)
+    table = stacks.build(settings, manifest, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    assert sorted(table["class"]) == ["tiger"] * 3 + ["tortoise"] * 3
+    with pytest.raises(ValueError, match=r"none of the classes is an animal; takes data\.animals true"):
+        stacks.build(settings, manifest.assign(animal=False), 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+
+
+def test_the_papers_sampling():
+    """100 of ImageNet's first 398 classes, each once; the 602 others never."""
+    labels = np.repeat(np.arange(1000), 2)
+    manifest = pd.DataFrame({"label": labels, "class": [f"class {n}" for n in labels], "animal": labels < 398})
+    for seed in (0, 1):
+        drawn = [label for label, _ in stacks._sample_classes(manifest, 100, seed)]
+        assert len(set(drawn)) == 100 and max(drawn) < 398 and max(drawn) > 300
+    assert drawn != [label for label, _ in stacks._sample_classes(manifest, 100, 0)]
+
+
 def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
-    manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val"})
+    manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val",
+                             "animal": True})  # fmt: skip
     (tmp_path / "rejects.csv").write_text(HEADER)
     with pytest.raises(ValueError, match="class b has one validation image"):
         stacks.build(Stacks(images=2, mix_dir=None, gen_dir=None, generator=None), manifest, 170, 224, 0, tmp_path,

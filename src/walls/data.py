@@ -1,29 +1,29 @@
 """Images: every source behind one manifest, one way to read them, one way to augment them.
 
-A source writes `images/SPLIT/CLASS/NAME` below a folder and lists them in `manifest.csv`
-(split, label, class, path): everything after it reads the manifest alone.
+A source (sources.py) lists its images in `manifest.csv` (split, label, class, animal, path), and writes those that lie
+nowhere yet below the manifest's folder: everything after it reads the manifest alone.
 """
 
-import zipfile
+import os
+import shutil
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tf
-from tqdm import tqdm
 
-from walls import critters
+from walls import archives, sources
 from walls.params import Data
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the paper's network takes them
-CROP_AREA = {"critters": (0.6, 1.0), "tiny-imagenet": (0.25, 1.0)}  # share of the image that a training crop keeps
+# Share of the image that a training crop keeps; imagenet's is the paper's. None: nothing to train on.
+CROP_AREA = {"critters": (0.6, 1.0), "tiny-imagenet": (0.25, 1.0), "folder": (0.25, 1.0), "imagenet": (0.1, 1.0),
+             "none": None}  # fmt: skip
 CROP_ASPECT = (0.8, 1.25)
 
 
@@ -33,34 +33,41 @@ def stream(*key: int | str) -> np.random.Generator:
 
 
 def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFrame:
-    """Write the source's images below `folder`, and return its manifest.
+    """Write the source's manifest, and the images that it doesn't merely refer to, to `folder`; return the manifest.
 
-    Columns: split (train or val), label (0 … classes-1), class (its name), path (relative to `folder`).
-    Raises ValueError, naming the file or folder, where the source can't give what is asked.
+    Columns: split (train or val), label (0 … classes-1), class (its name), animal (true where the class is one, or where
+    nobody knows), path (relative to `folder`, or absolute). All of it or nothing: the set that lay in `folder` is replaced
+    at the end. Raises ValueError, naming the file or folder, where the source can't give what is asked.
     """
-    if settings.name == "critters":
-        rows = list(_critters(settings, seed, image_size, folder))
-    else:
-        rows = list(_tiny_imagenet(settings, seed, folder))
-    manifest = pd.DataFrame(rows, columns=["split", "label", "class", "path"])
-    manifest.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        rows = sources.rows(settings, seed, image_size, stream(seed, "classes"), partial)
+        manifest = pd.DataFrame(rows, columns=["split", "label", "class", "animal", "path"])
+        manifest.to_csv(partial / "manifest.csv", index=False, lineterminator="\n")
+        folder.mkdir(exist_ok=True)
+        (folder / "manifest.csv").unlink(missing_ok=True)
+        shutil.rmtree(folder / "images", ignore_errors=True)
+        for part in ("images", "manifest.csv"):
+            if (partial / part).exists():
+                (partial / part).rename(folder / part)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 
 def read_manifest(folder: Path, split: str | None = None) -> pd.DataFrame:
     """The manifest below `folder`, with absolute paths, of one split or of all."""
-    manifest = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
-    manifest["path"] = [str(folder / path) for path in manifest["path"]]
+    kinds = {"label": int, "class": str, "animal": bool, "path": str}
+    manifest = pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=kinds)
+    manifest["path"] = [os.path.join(folder, path) for path in manifest["path"]]
     return manifest if split is None else manifest[manifest["split"] == split].reset_index(drop=True)
 
 
 def read_image(path: str | Path) -> Tensor:
-    """An image file as (3, H, W) uint8, grey and CMYK turned to RGB; ValueError naming an unreadable file."""
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image ({error})") from None
+    """An image file as (3, H, W) uint8, 16 bits scaled, all turned to RGB; ValueError naming an unreadable file."""
+    return torch.from_numpy(np.array(archives.decode(path))).permute(2, 0, 1)
 
 
 def fit(image: Tensor, size: int) -> Tensor:
@@ -123,94 +130,3 @@ def loader(images: Images, batch_size: int, workers: int, epoch: int | None = No
 
 def _number(part: int | str) -> int:
     return part if isinstance(part, int) else zlib.crc32(part.encode())
-
-
-def _critters(settings: Data, seed: int, size: int, folder: Path) -> Iterable[tuple]:
-    for split, count in (("train", settings.train_images), ("val", settings.val_images)):
-        drawn = critters.write(folder / "images", split, count, seed, settings.classes, size)
-        for path, name in drawn:
-            yield split, critters.SPECIES.index(name), name, f"images/{path}"
-
-
-def _tiny_imagenet(settings: Data, seed: int, folder: Path) -> Iterable[tuple]:
-    """Tiny-ImageNet's zip or unpacked folder: the same number of each class's first images, sampled classes."""
-    root = Path(settings.root).expanduser()
-    archive = _Folder(root) if root.is_dir() else _Zip(root)
-    names = archive.names()
-    words = dict(line.split("\t", 1) for line in archive.lines("words.txt"))
-    found: dict[tuple[str, str], list[str]] = {}
-    for name in names:
-        parts = name.split("/")
-        # A class is letters and digits: a name such as .. would leave the folder.
-        if len(parts) == 4 and parts[0] == "train" and parts[2] == "images" and parts[1].isalnum():
-            found.setdefault(("train", parts[1]), []).append(name)
-    for line in archive.lines("val/val_annotations.txt"):
-        file, wnid = line.split("\t")[:2]
-        if f"val/images/{file}" in names:
-            found.setdefault(("val", wnid), []).append(f"val/images/{file}")
-    wnids = sorted(wnid for split, wnid in found if split == "train" and ("val", wnid) in found)
-    if len(wnids) < settings.classes:
-        raise ValueError(f"data.classes: got {settings.classes}; takes up to {len(wnids)}, all that {root} holds")
-    chosen = sorted(stream(seed, "classes").permutation(len(wnids))[: settings.classes])
-    wanted = []
-    for split, total in (("train", settings.train_images), ("val", settings.val_images)):
-        for label, wnid in enumerate(wnids[i] for i in chosen):
-            files = sorted(found[split, wnid])
-            count = total // settings.classes
-            if len(files) < count:
-                raise ValueError(f"data.{split}_images: got {total}, {count} a class; {root} has {len(files)} of {wnid}")
-            wanted += [(split, label, wnid, file) for file in files[:count]]
-    for split, label, wnid, file in tqdm(wanted, "reading Tiny-ImageNet", mininterval=1):
-        target = folder / "images" / split / wnid / Path(file).name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(archive.read(file))
-        read_image(target)  # a file that is no image stops the stage here, by name
-        yield split, label, words.get(wnid, wnid).split(",")[0], target.relative_to(folder).as_posix()
-
-
-class _Tree:
-    """Tiny-ImageNet's files, named from below its top folder."""
-
-    def lines(self, name: str) -> list[str]:
-        """A text file's lines that have columns."""
-        return [line for line in self.read(name).decode(errors="replace").splitlines() if "\t" in line]
-
-
-class _Zip(_Tree):
-    """The same in a zip."""
-
-    def __init__(self, path: Path):
-        try:
-            self.file = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"data.root: {path} is no readable zip ({error}); takes tiny-imagenet-200.zip") from None
-        self.top = next((n[: -len("words.txt")] for n in self.file.namelist() if n.split("/")[1:] == ["words.txt"]), "")
-        if not self.top:
-            raise ValueError(f"data.root: {path} holds no words.txt; takes a zip laid out as tiny-imagenet-200.zip")
-
-    def names(self) -> set[str]:
-        return {name.removeprefix(self.top) for name in self.file.namelist() if name.startswith(self.top)}
-
-    def read(self, name: str) -> bytes:
-        try:
-            return self.file.read(self.top + name)
-        except (KeyError, RuntimeError, NotImplementedError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"data.root: {name} can't be read from {self.file.filename} ({error})") from None
-
-
-class _Folder(_Tree):
-    """The same in an unpacked folder."""
-
-    def __init__(self, path: Path):
-        self.path = path / "tiny-imagenet-200" if (path / "tiny-imagenet-200").is_dir() else path
-        if not (self.path / "words.txt").is_file():
-            raise ValueError(f"data.root: {path} holds no words.txt; takes tiny-imagenet-200.zip or its unpacked folder")
-
-    def names(self) -> set[str]:
-        return {file.relative_to(self.path).as_posix() for file in self.path.rglob("*") if file.is_file()}
-
-    def read(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            raise ValueError(f"data.root: {error.filename} can't be read ({error.strerror})") from None

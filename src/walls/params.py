@@ -19,6 +19,8 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+# A model's file in `model.checkpoint`: this project's, or the authors' release.
+CHECKPOINTS = ("{which}.safetensors", "params_vgg16_{which}.pt")
 THEORY_ROWS = 29  # the theory's digits, 28 × 28 and padded once
 
 
@@ -42,15 +44,18 @@ class Model(Section):
     dense: takes("a whole number, 1 or more", Count)
     batch_norm: takes("true or false", bool)
     dropout: takes("a number from 0 to below 1", Rate)
-    checkpoint: takes("a folder with masked.safetensors and baseline.safetensors, or null to train", str | None)
+    checkpoint: takes("a folder with masked.safetensors and baseline.safetensors, or with the authors' "
+                      "params_vgg16_masked.pt and params_vgg16_baseline.pt, or null to train", str | None)  # fmt: skip
 
 
 class Data(Section):
-    name: takes("critters or tiny-imagenet", Literal["critters", "tiny-imagenet"])
-    root: takes("the path of a local archive or folder, or null", str | None)
+    name: takes("critters, tiny-imagenet, imagenet, folder or none",
+                Literal["critters", "tiny-imagenet", "imagenet", "folder", "none"])  # fmt: skip
+    root: takes("the path of a local archive or folder, or null (critters, tiny-imagenet)", str | None)
+    animals: takes("true for ImageNet's animal classes alone (its first 398), or false", bool) = False
     classes: takes("a whole number, 2 or more (critters: up to 10)", Annotated[int, Field(ge=2)])
-    train_images: takes("a whole number, at least one image per class", Count)
-    val_images: takes("a whole number, at least two images per class", Count)
+    train_images: takes("a whole number, at least one image per class, or null for all", Count | None)
+    val_images: takes("a whole number, at least two images per class, or null for all", Count | None)
 
 
 class Train(Section):
@@ -69,7 +74,8 @@ class Stacks(Section):
     images: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
     mix_dir: takes("a folder of ready STACK-MIX images, or null to build them", str | None)
     gen_dir: takes("a folder of ready STACK-GEN images, or null to draw them", str | None)
-    generator: takes("critters, or null where the images have no generator", Literal["critters"] | None)
+    generator: takes("critters, folder (the images of gen_dir), or null where the images have no generator",
+                     Literal["critters", "folder"] | None)  # fmt: skip
 
 
 class Cams(Section):
@@ -148,30 +154,44 @@ def _crosschecks(p: Params):
     data, stacks = p.data, p.stacks
     if data.name == "critters" and data.classes > 10:
         yield f"data.classes: got {data.classes}; takes 2 to 10 with critters"
-    if data.name != "critters" and data.root is None:
-        yield f"data.root: got null; takes the path of a local archive or folder with {data.name}"
+    if data.name in ("imagenet", "folder") and (data.root is None or not Path(data.root).expanduser().is_dir()):
+        got = "null" if data.root is None else f"{data.root}, which is no folder"
+        yield f"data.root: got {got}; takes the path of a folder of images with data.name {data.name}"
     elif data.root is not None and not Path(data.root).expanduser().exists():
         yield f"data.root: got {data.root}, which isn't there; takes the path of a local archive or folder"
-    if data.train_images < data.classes:
-        yield f"data.train_images: got {data.train_images}; takes at least one per class, {data.classes}"
-    if data.val_images < 2 * data.classes:
-        yield f"data.val_images: got {data.val_images}; takes at least two per class, {2 * data.classes}"
-    per_epoch = data.train_images // data.classes * data.classes
-    if p.train.batch_size > per_epoch:
+    if data.name == "folder" and data.animals:
+        yield "data.animals: got true; takes false with folder, of whose classes nobody knows which are animals"
+    for key, least in (("train_images", 1), ("val_images", 2)):
+        count = getattr(data, key)
+        if count is None and data.name == "critters":
+            yield f"data.{key}: got null; takes a number with critters, of which there is no end"
+        elif count is not None and count < least * data.classes:
+            yield f"data.{key}: got {count}; takes at least {('one', 'two')[least - 1]} per class, {least * data.classes}"
+    per_epoch = data.train_images and data.train_images // data.classes * data.classes
+    if per_epoch is not None and p.train.batch_size > per_epoch:
         yield f"train.batch_size: got {p.train.batch_size}; takes up to {per_epoch}, the training images"
+    if data.name == "none":
+        if p.model.checkpoint is None:
+            yield "model.checkpoint: got null; takes a folder of trained models with data.name none, which has no images"
+        if stacks.mix_dir is None:
+            yield "stacks.mix_dir: got null; takes a folder of ready images with data.name none, which has none to cut"
     for name in ("mix_dir", "gen_dir"):
         folder = getattr(stacks, name)
         if folder is not None and not Path(folder).expanduser().is_dir():
             yield f"stacks.{name}: got {folder}, which is no folder; takes {_described(('stacks', name))}"
     for which in ("masked", "baseline") if p.model.checkpoint is not None else ():
-        if not (Path(p.model.checkpoint).expanduser() / f"{which}.safetensors").is_file():
-            yield f"model.checkpoint: got {p.model.checkpoint}, without {which}.safetensors; takes a folder with both, or null"
+        names = [name.format(which=which) for name in CHECKPOINTS]
+        if not any((Path(p.model.checkpoint).expanduser() / name).is_file() for name in names):
+            yield (f"model.checkpoint: got {p.model.checkpoint}, without {' or '.join(names)}; "
+                   f"takes {_described(('model', 'checkpoint'))}")  # fmt: skip
     rows = THEORY_ROWS - p.theory.kernel + 1
     if rows < 1 or rows % (2 * p.theory.pool):
         yield (f"theory.pool: got {p.theory.pool} with a kernel of {p.theory.kernel}; takes a number of which twice divides "
                f"{THEORY_ROWS} - kernel + 1, so that h' is whole and even")  # fmt: skip
     if stacks.generator == "critters" and data.name != "critters":
-        yield f"stacks.generator: got critters; takes null with {data.name}, whose classes it can't draw"
+        yield f"stacks.generator: got critters; takes folder or null with {data.name}, whose classes it can't draw"
+    if stacks.generator == "folder" and stacks.gen_dir is None:
+        yield "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images with the generator folder"
     known = method_names()
     unknown = [name for name in p.cams.methods if name not in known]
     if unknown:

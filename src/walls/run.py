@@ -113,7 +113,9 @@ def summary() -> None:
                                      for name in ("wall", "train", "activity", "claims"))  # fmt: skip
     print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} "
           f"image rows ({100 * wall['dead_share']:.0f}%).")  # fmt: skip
-    print("Top-1 accuracy: " + ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in train.items()) + ".")
+    top1 = {which: scores["top1"] for which, scores in train.items() if scores["top1"] is not None}
+    said = ", ".join(f"{which} {100 * score:.1f}%" for which, score in top1.items())
+    print(f"Top-1 accuracy: {said or 'not tested here'}.")
     for dataset, means in activity.items():
         print(
             f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100)."

@@ -21,7 +21,7 @@ from walls.params import Stacks
 DATASETS = ("stack-mix", "stack-gen")
 COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
 ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
-IMAGE_FILES = (".png", ".jpg", ".jpeg")
+IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def stack(upper: Tensor, lower: Tensor, edge: int) -> Tensor:
@@ -36,10 +36,10 @@ def build(
 
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
-    path, and the next attempt takes its place. Raises ValueError for a class with fewer than two images.
+    path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
+    the manifest may then be empty. Raises ValueError for a class with fewer than two images.
     """
     refused = read_rejects(rejects)
-    pairs = _sample_classes(manifest, settings.images, seed)
     rows: list[dict] = []
     for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
         if ready is not None:
@@ -48,7 +48,8 @@ def build(
             continue
         else:
             drawn: set[tuple[str, str]] = set()
-            for index, (label, name) in enumerate(tqdm(pairs, dataset, mininterval=1)):
+            classes = _sample_classes(manifest, settings.images, seed)
+            for index, (label, name) in enumerate(tqdm(classes, dataset, mininterval=1)):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     image = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
@@ -122,7 +123,11 @@ def swap(images: Tensor, others: Tensor, edge: int) -> tuple[Tensor, Tensor]:
 
 
 def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tuple[int, str]]:
-    """The class of every stacked image: all classes in a drawn order, again and again (the paper: one each)."""
+    """The class of every stacked image: all animals in a drawn order, again and again (the paper: 100 of 398, once)."""
+    manifest = manifest[manifest["animal"]]
+    if manifest.empty:
+        raise ValueError("data.classes: none of the classes is an animal; takes data.animals true, or ready images in "
+                         "stacks.mix_dir")  # fmt: skip
     names = manifest.groupby("label")["class"].first()
     counts = manifest["label"].value_counts()
     lonely = [names[label] for label in names.index if counts[label] < 2]
@@ -153,16 +158,26 @@ def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
-    """Ready images, by name; the class is the folder they lie in, where it is one of ours."""
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
+    """Ready images, by name; the class is the folder they lie in or, right in `source`, the file's name.
+
+    Scaled and cut as the paper does; a STACK-MIX image must have its size, or its halves would meet at another row.
+    """
+    found = (file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
+    files = sorted(file for file in found if not file.name.startswith("."))  # macOS zips twins of every file: ._1.png
     if not files:
-        raise ValueError(f"stacks: {source} holds no .png or .jpg image; takes a folder of {dataset} images, or null")
+        kinds = ", ".join(IMAGE_FILES)
+        raise ValueError(f"stacks: {source} holds no {kinds} image; takes a folder of {dataset} images, or null")
     labels = dict(zip(manifest["class"], manifest["label"], strict=True))
     rows = []
     for index, file in enumerate(tqdm(files, dataset, mininterval=1)):
-        row = _row(dataset, index, 0, labels.get(file.parent.name, -1), file.parent.name, edge, 0)
+        name = file.stem if file.parent == source else file.parent.name
+        row = _row(dataset, index, 0, labels.get(name, -1), name, edge, 0)
         row["upper"] = row["lower"] = file.name
-        rows.append(_write(fit(read_image(file), image_size), row, folder))
+        image = read_image(file)
+        if dataset == "stack-mix" and image.shape[1:] != (image_size, image_size):
+            got, wanted = f"{image.shape[2]} × {image.shape[1]}", f"{image_size} × {image_size}"
+            raise ValueError(f"stacks.mix_dir: {file} is {got}; takes {wanted}, cut at row {edge}")
+        rows.append(_write(fit(image, image_size), row, folder))
     return rows
 
 
