@@ -1,7 +1,9 @@
 """Image sources, reading and augmentation."""
 
 import io
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -154,7 +156,12 @@ def test_the_decoders_give_pillows_pixels(tmp_path):
     colour.save(tmp_path / "transparent.png", transparency=(0, 0, 0))
     colour.save(tmp_path / "progressive.jpg", progressive=True, quality=60, subsampling=2)
     write_png(torch.from_numpy(np.array(colour)).permute(2, 0, 1), str(tmp_path / "ä torchvisions.png"))
-    for name in ("transparent.png", "progressive.jpg", "ä torchvisions.png"):
+    # 16 bits a channel, which Pillow can read and not write
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in random.integers(0, 2**16, (5, 4, 3), np.uint16))
+    chunks = ((b"IHDR", struct.pack(">2I5B", 4, 5, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = (struct.pack(">I", len(c)) + name + c + struct.pack(">I", zlib.crc32(name + c)) for name, c in chunks)
+    (tmp_path / "deep colour.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    for name in ("transparent.png", "progressive.jpg", "ä torchvisions.png", "deep colour.png"):
         expected = np.array(Image.open(tmp_path / name).convert("RGB"))
         assert np.array_equal(data.read_image(tmp_path / name).permute(1, 2, 0).numpy(), expected), name
     whole = (tmp_path / "a.jpg").read_bytes()

@@ -1,9 +1,10 @@
 """Training [VGG], masked or baseline: SGD with momentum, weight decay and a schedule, random crop and flip.
 
-    accelerate launch -m walls.training masked     on every device there is, on one machine or several
-    python -m walls.training masked                in this process, as notebook 4 does
+    accelerate launch -m walls.training masked               on every GPU there is, on one machine or several
+    torchrun --nproc-per-node 2 -m walls.training masked     in two processes on CPUs, where accelerate's launcher asks for MPI
+    python -m walls.training masked                          in one process, as notebook 4 does
 
-Both read `params.yaml` and what `dvc repro wall data` made, and leave the finished weights in `.resume/`; the next
+All read `params.yaml` and what `dvc repro wall data` made, and leave the finished weights in `.resume/`; the next
 `dvc repro` takes them from there instead of training.
 
 `.resume/` holds a checkpoint per epoch in a folder named after all that shapes the weights, so that a killed run goes on
