@@ -47,6 +47,10 @@ def equal(one, other):
 def plain_images(folder):
     """8 training images and 5 to validate on, 128 pixels."""
     data.build(Data(name="critters", root=None, classes=2, train_images=8, val_images=5), 0, 128, folder)
+    return read_plain(folder)
+
+
+def read_plain(folder):
     train = data.Images(data.read_manifest(folder, "train"), 128, (0.5, 1.0), seed=0)
     return train, data.Images(data.read_manifest(folder, "val"), 128)
 
@@ -123,12 +127,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from test_training import plain_images, plain_run
-from walls import data, training
+from test_training import plain_run, read_plain
+from walls import training
 
 folder = Path(sys.argv[1])
 rank = training.Accelerator(cpu=True).process_index
-images = data.Images(data.read_manifest(folder, "train"), 128, (0.5, 1.0), 0), data.Images(data.read_manifest(folder, "val"), 128)
+images = read_plain(folder)
 losses, weights = plain_run(images, folder / "same", accumulate=2)
 np.savez(folder / f"same{rank}.npz", losses=losses, weights=weights)
 real, calls = training.cross_entropy, []
@@ -163,7 +167,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
 
 def test_memory_stays_flat(images, tmp_path, monkeypatch):
     kept, used = training._keep, []
-    monkeypatch.setattr(training, "_keep", lambda *a: (kept(*a), gc.collect(), used.append(psutil.Process().memory_info().rss)))
+    rss = psutil.Process().memory_info
+    monkeypatch.setattr(training, "_keep", lambda *a: (kept(*a), gc.collect(), used.append(rss().rss)))
     fit(images, tmp_path, epochs=10, precision="bfloat16")
     assert max(used[5:]) - max(used[:5]) < 2e6  # an epoch's images are 2.4 MB, a network's weights and gradients as much
 
@@ -259,7 +264,12 @@ def test_a_diverging_loss_is_named(images, tmp_path):
 
 def test_a_loss_that_diverges_later_leaves_the_last_good_epoch(images, tmp_path, monkeypatch):
     real, calls = training.cross_entropy, []
-    monkeypatch.setattr(training, "cross_entropy", lambda *a: (calls.append(1), real(*a) * (torch.inf if len(calls) == 8 else 1))[1])
+
+    def diverging(*arguments):
+        calls.append(1)
+        return real(*arguments) * (torch.inf if len(calls) == 8 else 1)
+
+    monkeypatch.setattr(training, "cross_entropy", diverging)
     with pytest.raises(ValueError, match="not finite from step 2 of epoch 3 on"):
         fit(images, tmp_path)
     monkeypatch.undo()

@@ -1,7 +1,7 @@
 """Training [VGG], masked or baseline: SGD with momentum, weight decay and a schedule, random crop and flip.
 
     accelerate launch -m walls.training masked               on every GPU there is, on one machine or several
-    torchrun --nproc-per-node 2 -m walls.training masked     in two processes on CPUs, where accelerate's launcher asks for MPI
+    torchrun --nproc-per-node 2 -m walls.training masked     in two processes on CPUs (accelerate's launcher asks for MPI)
     python -m walls.training masked                          in one process, as notebook 4 does
 
 All read `params.yaml` and what `dvc repro wall data` made, and leave the finished weights in `.resume/`; the next
@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -107,52 +108,23 @@ def train(
     """
     # Precision is torch's own, not accelerate's, which fixes it for a whole session and refuses float16 on a CPU.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
-    device, ranks = accelerator.device, accelerator.num_processes
-    precision = resolve(settings.precision, device)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
     steps = _steps(len(train_set), settings, ranks)
-    model.to(device)
-    model.features.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
-    scheduler = schedule(optimizer, settings, steps)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    checkpoint = resume / f"epoch-{_machine(device, ranks, precision)}.pt"
-    history, record = _resume(resume, checkpoint, state, accelerator)
-    shared = accelerator.prepare(model)  # several processes: averages the gradients
-    forward = torch.compile(shared) if settings.compile else shared
-    batches = iter(data.loader(train_set, settings.batch_size, settings.workers, range(len(history) + 1, settings.epochs + 1),
-                               rank=accelerator.process_index, ranks=ranks, accumulate=settings.accumulate))  # fmt: skip
-
-    def step() -> Tensor:
-        """One step on one global batch; its mean loss."""
-        optimizer.zero_grad()
-        total = torch.zeros((), device=device)
-        for part in range(settings.accumulate):
-            images, labels, flips = next(batches)
-            images = data.on_device(images, flips, device, next(model.parameters()).dtype)
-            with nullcontext() if part == settings.accumulate - 1 else accelerator.no_sync(shared):
-                with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                    logits = forward(images)
-                # Gradients must be the mean over the batch: over the parts here, over the processes in `shared`.
-                loss = cross_entropy(logits, labels.to(device, non_blocking=True)) / settings.accumulate
-                scaler.scale(loss).backward()
-            total = total + loss.detach()
-        scale = scaler.get_scale()
-        scaler.step(optimizer)
-        scaler.update()
-        if scaler.get_scale() >= scale:  # else float16 overflowed and this step was left out
-            scheduler.step()
-        return accelerator.reduce(total, "mean")
-
+    step = Step(model, settings, steps, accelerator)
+    checkpoint = resume / f"epoch-{_machine(accelerator.device, ranks, step.precision)}.pt"
+    history, record = _resume(resume, checkpoint, step.state, accelerator)
+    left = range(len(history) + 1, settings.epochs + 1)
+    batches = iter(data.loader(train_set, settings.batch_size, settings.workers, left, rank=rank, ranks=ranks,
+                               accumulate=settings.accumulate))  # fmt: skip
     bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1,
-               disable=None if accelerator.is_main_process else True)  # fmt: skip
-    for epoch in range(len(history) + 1, settings.epochs + 1):
+               disable=None if rank == 0 else True)  # fmt: skip
+    for epoch in left:
         # Dropout's randomness depends on the epoch and the process alone, so a resumed epoch is the same epoch.
-        torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch, accelerator.process_index).integers(2**63)))
+        torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch, rank).integers(2**63)))
         model.train()
         losses: list[Tensor] = []
         for number in range(1, steps + 1):
-            losses.append(step())
+            losses.append(step(batches))
             bar.update()
             if number % 50 == 0 or number == steps:  # not at every step: a look at the loss waits for the device
                 _require_finite(losses, epoch)
@@ -162,17 +134,57 @@ def train(
         scores = accuracy(predict(model, val_set, settings, accelerator))
         history.append({"epoch": epoch, "train_loss": float(torch.stack(losses).double().mean()), **scores})
         bar.set_postfix(loss=f"{history[-1]['train_loss']:.3f}", top1=f"{scores['top1']:.3f}")
-        if accelerator.is_main_process:
-            _keep(checkpoint, {name: _plain(part.state_dict()) for name, part in state.items()} | {"history": history})
+        if rank == 0:
+            _keep(checkpoint, {name: _plain(part.state_dict()) for name, part in step.state.items()} | {"history": history})
     bar.close()
     model.to("cpu", memory_format=torch.contiguous_format).eval()
     if record is None:
-        record = {"precision": precision, "device": device.type, "epochs": settings.epochs,
+        record = {"precision": step.precision, "device": accelerator.device.type, "epochs": settings.epochs,
                   "images_seen": steps * settings.batch_size * settings.epochs}  # fmt: skip
-        if accelerator.is_main_process:
+        if rank == 0:
             _keep(resume / "finished.pt", {"model": model.state_dict(), "history": history, "record": record})
             checkpoint.unlink()
     return pd.DataFrame(history), record
+
+
+class Step:
+    """A step of SGD on one global batch, by all processes together; `state` is what a checkpoint holds of it."""
+
+    def __init__(self, model: Classifier, settings: params.Train, steps: int, accelerator: Accelerator):
+        self.accelerator, self.accumulate = accelerator, settings.accumulate
+        self.device, self.precision = accelerator.device, resolve(settings.precision, accelerator.device)
+        model.to(self.device)
+        model.features.to(memory_format=torch.channels_last)
+        self.dtype = next(model.parameters()).dtype
+        self.shared = accelerator.prepare(model)  # of several processes: averages their gradients
+        self.forward = torch.compile(self.shared) if settings.compile else self.shared
+        self.optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum,
+                                         weight_decay=settings.weight_decay)  # fmt: skip
+        self.scheduler = schedule(self.optimizer, settings, steps)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        self.state = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+
+    def __call__(self, batches: Iterator) -> Tensor:
+        """Take the step on the next batch of a `data.loader` (or its next `accumulate` parts); its mean loss, a scalar."""
+        self.optimizer.zero_grad()
+        losses = [self._gradients(*next(batches), last=part == self.accumulate - 1) for part in range(self.accumulate)]
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= scale:  # else float16 overflowed and this step was left out
+            self.scheduler.step()
+        return self.accelerator.reduce(torch.stack(losses).sum(), "mean")
+
+    def _gradients(self, images: Tensor, labels: Tensor, flips: Tensor, last: bool) -> Tensor:
+        """Add one part's share of the batch's gradient; return its share of the mean loss."""
+        images = data.on_device(images, flips, self.device, self.dtype)
+        # The processes' gradients are averaged once a batch, after its last part.
+        with nullcontext() if last else self.accelerator.no_sync(self.shared):
+            with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32"):
+                logits = self.forward(images)
+            loss = cross_entropy(logits, labels.to(self.device, non_blocking=True)) / self.accumulate
+            self.scaler.scale(loss).backward()
+        return loss.detach()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -280,7 +292,8 @@ def _require_finite(losses: list[Tensor], epoch: int) -> None:
 
 def _machine(device: torch.device, ranks: int, precision: str) -> str:
     """What must be the same for an epoch to end with the same bytes: half a training goes on in its own kind alone."""
-    parts = [torch.__version__, torchvision.__version__, PIL.__version__, torch.get_num_threads(), device.type, ranks, precision]
+    versions = [torch.__version__, torchvision.__version__, PIL.__version__]
+    parts = [*versions, torch.get_num_threads(), device.type, ranks, precision]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
