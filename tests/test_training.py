@@ -122,19 +122,26 @@ def test_parts_of_a_batch_take_the_whole_batchs_step(tmp_path):
 
 
 PROCESSES = """
+import faulthandler
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
-from test_training import plain_run, read_plain
-from walls import training
+from test_training import SETTINGS, fit, network, plain_run, read_plain
+from walls import params, training
 
+faulthandler.dump_traceback_later(300, exit=True)  # a test that hangs is a test that fails
 folder = Path(sys.argv[1])
-rank = training.Accelerator(cpu=True).process_index
+accelerator = training.Accelerator(cpu=True)
+rank = accelerator.process_index
 images = read_plain(folder)
 losses, weights = plain_run(images, folder / "same", accumulate=2)
-np.savez(folder / f"same{rank}.npz", losses=losses, weights=weights)
+taken_up, _ = plain_run(images, folder / ("same", "another machine")[rank], accumulate=2)
+normed, *_ = fit(images, folder / "normed", epochs=1)
+tables = [training.predict(network(), images[1], params.Train(**SETTINGS), one) for one in (None, accelerator)]
+np.savez(folder / f"same{rank}.npz", losses=losses, weights=weights, taken_up=taken_up, one=tables[0], all=tables[1],
+         statistics=torch.cat([b.flatten().float() for b in normed.buffers()]), allow_pickle=True)
 real, calls = training.cross_entropy, []
 if rank == 1:  # two steps an epoch in two parts: the first step of the second epoch, in one of the two processes
     training.cross_entropy = lambda *a: (calls.append(1), real(*a) * (torch.nan if len(calls) == 6 else 1))[1]
@@ -147,20 +154,25 @@ for name, changes in {"diverges": {}, "odd": {"batch_size": 2}}.items():
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path):
-    """Losses and weights of 20 steps in float64; and what one process can't go on with stops both."""
+    """Losses and weights of 20 steps in float64, scores, checkpoints; and what one can't go on with stops both."""
     images = plain_images(tmp_path)
     losses, weights = plain_run(images, tmp_path / "one")
     (tmp_path / "script.py").write_text("import sys; sys.path.insert(0, 'tests')\n" + PROCESSES)
     run(ROOT, "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py"),
         str(tmp_path))  # fmt: skip
+    statistics = []
     for rank in (0, 1):
-        found = np.load(tmp_path / f"same{rank}.npz")
+        found = np.load(tmp_path / f"same{rank}.npz", allow_pickle=True)
         assert len(losses) == 10 and np.ptp(losses) > 0.01
         np.testing.assert_allclose(found["losses"], losses, rtol=0, atol=1e-9)
         np.testing.assert_allclose(found["weights"], weights, rtol=0, atol=1e-9)
+        # Only the first process's machine had the checkpoint; scores are of all images; statistics are the first one's.
+        assert np.array_equal(found["taken_up"], found["losses"]) and np.array_equal(found["one"], found["all"])
+        statistics.append(found["statistics"])
         assert "not finite from step 1 of epoch 2 on" in (tmp_path / f"diverges{rank}.txt").read_text()
         odd = "got 2; takes a multiple of 4, the processes times train.accumulate (2 × 2)"
         assert odd in (tmp_path / f"odd{rank}.txt").read_text()
+    assert np.array_equal(*statistics)
     (kept,) = (tmp_path / "diverges").iterdir()
     assert len(torch.load(kept)["history"]) == 1  # the last good epoch
 
@@ -284,7 +296,10 @@ def test_float16_scales_its_loss_and_leaves_out_what_overflows(images, tmp_path,
     exact = fit(images, tmp_path / "b")[1]
     assert record["precision"] == "float16" and np.allclose(history["train_loss"], exact["train_loss"], rtol=0.05)
     monkeypatch.setattr(training.torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**60))
+    kept, schedulers = training._keep, []
+    monkeypatch.setattr(training, "_keep", lambda file, saved: (kept(file, saved), schedulers.append(saved.get("scheduler"))))
     model, *_ = fit(images, tmp_path / "c", precision="float16")
+    assert schedulers[0]["last_epoch"] == 0  # a step left out is none of the schedule's
     assert torch.equal(model.head[0].weight, network().head[0].weight)  # nine steps at most halve it to 2⁵¹
 
 

@@ -61,11 +61,11 @@ def read_image(path: str | Path) -> Tensor:
     try:
         with Image.open(path) as image:
             if image.format in ("JPEG", "PNG") and image.mode == "RGB":
-                # torchvision's decoders: the same pixels, a JPEG's in half the time. What they give otherwise is Pillow's:
-                # 16 bits a channel, a transparent colour, whatever they refuse.
+                # torchvision's decoders: the same pixels, a JPEG's in half the time. Left to Pillow: what they give
+                # otherwise (16 bits a channel) and what they refuse.
                 with suppress(RuntimeError):
                     pixels = decode_image(str(path))
-                    if pixels.dtype == torch.uint8 and len(pixels) == 3:
+                    if pixels.dtype == torch.uint8:
                         return pixels
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
