@@ -117,7 +117,7 @@ def train(
     batches = iter(data.loader(train_set, settings.batch_size, settings.workers, left, rank=rank, ranks=ranks,
                                accumulate=settings.accumulate))  # fmt: skip
     bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1,
-               disable=None if rank == 0 else True)  # fmt: skip
+               **({"disable": True} if rank else {}))  # fmt: skip
     for epoch in left:
         # Dropout's randomness depends on the epoch and the process alone, so a resumed epoch is the same epoch.
         torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch, rank).integers(2**63)))
@@ -345,6 +345,8 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"model.checkpoint: got {p.model.checkpoint}, weights that are trained; takes null to train")
         work = job(which, p.seed, p.image_size, p.data.name, p.data.classes, p.model, p.train)
         history, record = train(work.network, work.train_set, work.val_set, p.train, work.resume)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     except ValueError as error:
         if first:
             print(error, file=sys.stderr)
