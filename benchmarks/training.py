@@ -205,9 +205,9 @@ def peaks(device: torch.device) -> Iterator[list[int]]:
         process = psutil.Process()
         while not done.wait(0.02):
             try:
-                family = [process, *process.children(recursive=True)]
-                highest[0] = max(highest[0], sum(one.memory_info().rss for one in family))
-            except psutil.NoSuchProcess:  # a worker that ends right now
+                own = sum(worker.memory_full_info().uss for worker in process.children(recursive=True))
+                highest[0] = max(highest[0], process.memory_info().rss + own)
+            except psutil.Error:  # a worker that ends right now
                 continue
 
     def keep(file: Path, saved: dict) -> None:
@@ -218,6 +218,8 @@ def peaks(device: torch.device) -> Iterator[list[int]]:
                 torch.cuda.reset_peak_memory_stats()
         real(file, saved)
 
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     watcher, real = threading.Thread(target=watch), training._keep
     watcher.start()
     try:
@@ -291,16 +293,16 @@ def main(arguments: list[str]) -> int:
     seconds = given or 25
     workers = 1 if device.type == "cpu" else max(1, (torch.get_num_threads() or 2) - 1)
     batch = 32 if device.type == "cpu" else 256
+    with tempfile.TemporaryDirectory() as scratch:
+        drawn, photographs = draw(Path(scratch), max(64, batch))
+        used = memory(drawn, device, workers, 8, Path(scratch))
+        kinds = {"drawn, PNG, 224 × 224": drawn, "photographs, JPEG, 500 × 375": photographs}
+        parts = {name: apart(accelerator, files, workers, batch, seconds / 5) for name, files in kinds.items()}
     rows = []
     for name, network, size, precisions in COMPARED[device.type]:
         for precision in precisions:
             rows.append({"network": name} | compare(accelerator, network, size, precision, seconds))
             print(rows[-1], file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        drawn, photographs = draw(Path(scratch), max(64, batch))
-        kinds = {"drawn, PNG, 224 × 224": drawn, "photographs, JPEG, 500 × 375": photographs}
-        parts = {name: apart(accelerator, files, workers, batch, seconds / 5) for name, files in kinds.items()}
-        used = memory(drawn, device, workers, 8, Path(scratch))
     page = report(device, pd.DataFrame(rows), parts, used, workers)
     print(page)
     if given is None:
