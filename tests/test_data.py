@@ -1,11 +1,15 @@
 """The manifest, reading and augmentation."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.io import write_png
+from torchvision.transforms.v2 import RandomResizedCrop
 
 from walls import data, sources
 from walls.params import Data
@@ -92,6 +96,37 @@ def test_pixels_without_a_scale_are_refused(tmp_path, values, message):
         data.read_image(tmp_path / "image.tif")
 
 
+def test_the_decoders_give_pillows_pixels(tmp_path):
+    """torchvision's where it is used, over every kind of file that comes by; Pillow's own conversion is the measure."""
+    random = np.random.default_rng(0)
+    colour = Image.fromarray(random.integers(0, 256, (50, 61, 3), np.uint8)).resize((123, 91), Image.Resampling.BICUBIC)
+    clear = colour.copy()
+    clear.putalpha(90)
+    deep = random.integers(0, 2**16, (9, 9), np.uint16)
+    files = {"a.jpg": colour, "grey.jpg": colour.convert("L"), "cmyk.jpg": colour.convert("CMYK"), "a.png": colour,
+             "grey.png": colour.convert("L"), "palette.png": colour.convert("P"), "clear.png": clear,
+             "bits.png": colour.convert("1"), "deep.png": Image.fromarray(deep), "a.webp": colour, "a.gif": colour.convert("P"), "a.tif": colour}  # fmt: skip
+    for name, image in files.items():
+        image.save(tmp_path / name)
+        expected = np.array(Image.open(tmp_path / name).convert("RGB"))
+        assert np.array_equal(data.read_image(tmp_path / name).permute(1, 2, 0).numpy(), expected), name
+    colour.save(tmp_path / "transparent.png", transparency=(0, 0, 0))
+    colour.save(tmp_path / "progressive.jpg", progressive=True, quality=60, subsampling=2)
+    write_png(torch.from_numpy(np.array(colour)).permute(2, 0, 1), str(tmp_path / "ä torchvisions.png"))
+    # 16 bits a channel, which Pillow can read and not write
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in random.integers(0, 2**16, (5, 4, 3), np.uint16))
+    chunks = ((b"IHDR", struct.pack(">2I5B", 4, 5, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    packed = (struct.pack(">I", len(c)) + name + c + struct.pack(">I", zlib.crc32(name + c)) for name, c in chunks)
+    (tmp_path / "deep colour.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    for name in ("transparent.png", "progressive.jpg", "ä torchvisions.png", "deep colour.png"):
+        expected = np.array(Image.open(tmp_path / name).convert("RGB"))
+        assert np.array_equal(data.read_image(tmp_path / name).permute(1, 2, 0).numpy(), expected), name
+    whole = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"a\.jpg: not a readable image"):
+        data.read_image(tmp_path / "a.jpg")
+
+
 def test_normalisation_is_imagenets():
     image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     expected = (1 - torch.tensor(data.MEAN)) / torch.tensor(data.STD)
@@ -112,22 +147,60 @@ def test_augmentation_depends_on_seed_epoch_and_position_alone(tmp_path):
     data.build(settings(), 0, 64, tmp_path)
     manifest = data.read_manifest(tmp_path, "train")
     images = data.Images(manifest, 48, (0.5, 1.0), seed=1)
-    images.epoch = 2
-    forward = [images[i][0] for i in range(7)]
+    forward = [images[2, i] for i in range(7)]
     torch.manual_seed(99)
-    backward = [images[i][0] for i in reversed(range(7))][::-1]
-    assert all(torch.equal(a, b) for a, b in zip(forward, backward, strict=True))
-    images.epoch = 3
-    assert not torch.equal(images[0][0], forward[0])
+    backward = [images[2, i] for i in reversed(range(7))][::-1]
+    assert all(torch.equal(a[0], b[0]) and a[1:] == b[1:] for a, b in zip(forward, backward, strict=True))
+    assert not torch.equal(images[3, 0][0], forward[0][0])
+    assert {flip for _, _, flip in forward} == {False, True}
+
+
+def test_a_crop_is_drawn_as_torchvisions():
+    image = torch.zeros(3, 90, 120, dtype=torch.uint8)
+    random = data.stream(0, "crop")
+    ours = np.array([data.crop_box(random, 90, 120, (0.3, 1.0)) for _ in range(4000)], float)
+    torch.manual_seed(0)
+    theirs = np.array([RandomResizedCrop.get_params(image, (0.3, 1.0), data.CROP_ASPECT) for _ in range(4000)], float)
+    error = 4 * np.sqrt((ours.var(0) + theirs.var(0)) / 4000)
+    assert (abs(ours.mean(0) - theirs.mean(0)) < error).all() and (abs(ours.std(0) / theirs.std(0) - 1) < 0.08).all()
+    for height, width in ((10, 200), (200, 10)):  # nothing fits: the middle
+        image = torch.zeros(3, height, width, dtype=torch.uint8)
+        box = data.crop_box(random, height, width, (0.9, 1.0))
+        assert box == RandomResizedCrop.get_params(image, (0.9, 1.0), data.CROP_ASPECT)
+
+
+def test_on_the_device_a_batch_is_flipped_where_drawn_and_normalised():
+    images = torch.arange(2 * 3 * 2 * 2, dtype=torch.uint8).reshape(2, 3, 2, 2)
+    out = data.on_device(images, torch.tensor([False, True]), torch.device("cpu"), torch.float64)
+    expected = torch.stack([images[0], images[1].flip(2)]).double() / 255
+    mean, std = (torch.tensor(c, dtype=torch.float64).reshape(3, 1, 1) for c in (data.MEAN, data.STD))
+    torch.testing.assert_close(out, (expected - mean) / std)
+    assert out.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_loading_is_the_same_with_and_without_workers(tmp_path):
     data.build(settings(), 0, 64, tmp_path)
     images = data.Images(data.read_manifest(tmp_path, "train"), 48, (0.5, 1.0), seed=1)
-    runs = [[(x, y) for x, y in data.loader(images, 2, workers, epoch=1)] for workers in (0, 2)]
-    assert len(runs[0]) == 3 and all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(*runs, strict=True))
-    orders = [torch.cat([y for _, y in data.loader(images, 2, 0, epoch)]).tolist() for epoch in (1, 2, 3)]
+    runs = [list(data.loader(images, 2, workers, (1, 2, 3))) for workers in (0, 2)]
+    assert len(runs[0]) == 9  # three whole batches an epoch
+    assert all(torch.equal(a, b) for one, other in zip(*runs, strict=True) for a, b in zip(one, other, strict=True))
+    orders = [torch.cat([y for _, y, _ in runs[0][i : i + 3]]).tolist() for i in (0, 3, 6)]
     assert len({tuple(order) for order in orders}) > 1
+    later = list(data.loader(images, 2, 0, (2, 3)))  # as a resumed run reads
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(later, runs[0][3:], strict=True))
+
+
+def test_processes_and_parts_share_the_batches_of_one(tmp_path):
+    data.build(settings(train_images=18), 0, 64, tmp_path)
+    images = data.Images(data.read_manifest(tmp_path, "train"), 48, (0.5, 1.0), seed=1)
+    whole = [batch for batch, _, _ in data.loader(images, 8, 0, (1, 2))]
+    shares = [list(data.loader(images, 8, 0, (1, 2), rank=rank, ranks=2, accumulate=2)) for rank in (0, 1)]
+    assert len(whole) == 4 and [len(share) for share in shares] == [8, 8]
+    for number, batch in enumerate(whole):
+        parts = [shares[rank][2 * number + part][0] for part in (0, 1) for rank in (0, 1)]
+        assert torch.equal(torch.cat(parts), batch)
+    in_order = [torch.cat([labels for _, labels, _ in data.loader(images, 4, 0, rank=r, ranks=2)]) for r in (0, 1)]
+    assert [share.tolist() for share in in_order] == [images.labels[0::2].tolist(), images.labels[1::2].tolist()]
 
 
 def test_streams_are_told_apart():

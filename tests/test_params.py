@@ -78,6 +78,8 @@ def test_values_are_read(tmp_path):
     ("seed: 0", "seed: 0\nseed: 1", "repeated key seed"),
     ("seed: 0", "seed: [0", "not readable as YAML"),
     ("batch_size: 32", "batch_size: 3001", "train.batch_size: got 3001; takes up to 3000"),
+    ("accumulate: 1 ", "accumulate: 3 ", "train.accumulate: got 3; takes a divisor of train.batch_size, 32"),
+    ("accumulate: 1 ", "accumulate: 0 ", "train.accumulate: got 0; takes a whole number, 1 or more"),
     ("kernel: 2 ", "kernel: 3 ", "theory.pool: got 2 with a kernel of 3; takes a number of which twice divides"),
     ("checkpoint: null", "checkpoint: no/such", "model.checkpoint: got no/such, without masked.safetensors"),
     ("mix_dir: null", "mix_dir: no/such", "stacks.mix_dir: got no/such, which is no folder"),

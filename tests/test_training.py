@@ -1,7 +1,10 @@
 """The training loop: resumed runs give the same bytes, the schedule and the score are what they say."""
 
+import gc
+import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +12,15 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import copy_tree, environment, run
+from conftest import ROOT, copy_tree, environment, run
 from PIL import Image
 from torch import nn
 
 from walls import data, models, params, training
 from walls.params import Data
 
-SETTINGS = {"epochs": 3, "batch_size": 4, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "onecycle",
-            "precision": "float32", "compile": False, "workers": 0}  # fmt: skip
-
+SETTINGS = {"epochs": 3, "batch_size": 4, "accumulate": 1, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4,
+            "schedule": "onecycle", "precision": "float32", "compile": False, "workers": 0}  # fmt: skip
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
@@ -38,25 +40,149 @@ def fit(images, resume, **changes):
     return model, history, record
 
 
-@pytest.mark.parametrize("schedule", ["onecycle", "step"])
-def test_an_interrupted_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch, schedule):
-    whole, history, _ = fit(images, tmp_path / "whole", schedule=schedule)
-    kept, written = training._keep, []
+def equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
-    def stop_after_two(*arguments):
-        kept(*arguments)
-        written.append(1)
-        if len(written) == 2:
+
+def plain_images(folder):
+    """8 training images and 5 to validate on, 128 pixels."""
+    data.build(Data(name="critters", root=None, classes=2, train_images=8, val_images=5), 0, 128, folder)
+    return read_plain(folder)
+
+
+def read_plain(folder):
+    train = data.Images(data.read_manifest(folder, "train"), 128, (0.5, 1.0), seed=0)
+    return train, data.Images(data.read_manifest(folder, "val"), 128)
+
+
+def plain_run(images, resume, **changes):
+    """20 steps, two an epoch, in float64 without batch norm and dropout: the losses and the weights."""
+    model = models.seeded(0, width=0.0625, dense=8, classes=2, batch_norm=False, wall_rows=7, image_size=128, dropout=0.0)
+    settings = SETTINGS | {"epochs": 10, "batch_size": 4, "schedule": "constant", "lr": 1.0} | changes
+    history, _ = training.train(model.double(), *images, params.Train(**settings), resume)
+    return history["train_loss"].to_numpy(), torch.cat([p.detach().flatten() for p in model.parameters()]).numpy()
+
+
+def stop_after(count, kept):
+    """`training._keep`, and an interrupt right after the `count`-th."""
+    written = []
+
+    def keep(file, saved):
+        kept(file, saved)
+        written.append(file)
+        if len(written) == count:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "_keep", stop_after_two)
+    return keep
+
+
+@pytest.mark.parametrize("changes", [{"schedule": "onecycle", "workers": 2}, {"schedule": "step", "accumulate": 2}])
+def test_an_interrupted_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch, changes):
+    whole, history, _ = fit(images, tmp_path / "whole", **changes)
+    kept, written = training._keep, []
+    monkeypatch.setattr(training, "_keep", stop_after(2, kept))
     with pytest.raises(KeyboardInterrupt):
-        fit(images, tmp_path / "broken", schedule=schedule)
-    monkeypatch.setattr(training, "_keep", lambda *arguments: (written.append(1), kept(*arguments)))
-    resumed, again, _ = fit(images, tmp_path / "broken", schedule=schedule)
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True))
+        fit(images, tmp_path / "broken", **changes)
+    monkeypatch.setattr(training, "_keep", lambda file, saved: (written.append(file.name), kept(file, saved)))
+    resumed, again, _ = fit(images, tmp_path / "broken", **changes)
+    assert equal(whole, resumed)
     pd.testing.assert_frame_equal(history, again, check_exact=True)
-    assert len(written) == 3  # one epoch was left to do
+    assert [name[:6] for name in written] == ["epoch-", "finish"]  # one epoch was left to do
+
+
+def test_a_finished_run_is_taken_up_on_any_machine(images, tmp_path, monkeypatch):
+    """What `accelerate launch` leaves for the notebook: other threads and processes than trained find the weights."""
+    trained, history, record = fit(images, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["finished.pt"]
+    monkeypatch.setattr(training, "_machine", lambda *_: "another")
+    monkeypatch.setattr(training, "_keep", None)  # nothing is left to do
+    model, again, same = fit(images, tmp_path)
+    assert equal(trained, model) and same == record and not model.training
+    pd.testing.assert_frame_equal(history, again, check_exact=True)
+
+
+def test_half_a_run_goes_on_in_its_own_kind_alone(images, tmp_path, monkeypatch):
+    kept = training._keep
+    monkeypatch.setattr(training, "_keep", stop_after(1, kept))
+    with pytest.raises(KeyboardInterrupt):
+        fit(images, tmp_path)
+    monkeypatch.setattr(training, "_machine", lambda *_: "another")
+    epochs: list[int] = []
+    monkeypatch.setattr(training, "_keep", lambda file, saved: (epochs.append(len(saved["history"])), kept(file, saved)))
+    fit(images, tmp_path)
+    assert epochs == [1, 2, 3, 3]
+
+
+def test_parts_of_a_batch_take_the_whole_batchs_step(tmp_path):
+    images = plain_images(tmp_path)
+    whole = plain_run(images, tmp_path / "1", epochs=3)
+    parts = plain_run(images, tmp_path / "4", epochs=3, accumulate=4)
+    np.testing.assert_allclose(whole[0], parts[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(whole[1], parts[1], rtol=0, atol=1e-12)
+
+
+PROCESSES = """
+import faulthandler
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from test_training import SETTINGS, fit, network, plain_run, read_plain
+from walls import params, training
+
+faulthandler.dump_traceback_later(300, exit=True)  # a test that hangs is a test that fails
+folder = Path(sys.argv[1])
+accelerator = training.Accelerator(cpu=True)
+rank = accelerator.process_index
+images = read_plain(folder)
+losses, weights = plain_run(images, folder / "same", accumulate=2)
+taken_up, _ = plain_run(images, folder / ("same", "another machine")[rank], accumulate=2)
+normed, *_ = fit(images, folder / "normed", epochs=1)
+tables = [training.predict(network(), images[1], params.Train(**SETTINGS), one) for one in (None, accelerator)]
+np.savez(folder / f"same{rank}.npz", losses=losses, weights=weights, taken_up=taken_up, one=tables[0], all=tables[1],
+         statistics=torch.cat([b.flatten().float() for b in normed.buffers()]), allow_pickle=True)
+real, calls = training.cross_entropy, []
+if rank == 1:  # two steps an epoch in two parts: the first step of the second epoch, in one of the two processes
+    training.cross_entropy = lambda *a: (calls.append(1), real(*a) * (torch.nan if len(calls) == 6 else 1))[1]
+for name, changes in {"diverges": {}, "odd": {"batch_size": 2}}.items():
+    try:
+        plain_run(images, folder / name, accumulate=2, **changes)
+    except ValueError as error:
+        (folder / f"{name}{rank}.txt").write_text(str(error))
+"""
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path):
+    """Losses and weights of 20 steps in float64, scores, checkpoints; and what one can't go on with stops both."""
+    images = plain_images(tmp_path)
+    losses, weights = plain_run(images, tmp_path / "one")
+    (tmp_path / "script.py").write_text("import sys; sys.path.insert(0, 'tests')\n" + PROCESSES)
+    run(ROOT, "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py"),
+        str(tmp_path))  # fmt: skip
+    statistics = []
+    for rank in (0, 1):
+        found = np.load(tmp_path / f"same{rank}.npz", allow_pickle=True)
+        assert len(losses) == 10 and np.ptp(losses) > 0.01
+        np.testing.assert_allclose(found["losses"], losses, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(found["weights"], weights, rtol=0, atol=1e-9)
+        # Only the first process's machine had the checkpoint; scores are of all images; statistics are the first one's.
+        assert np.array_equal(found["taken_up"], found["losses"]) and np.array_equal(found["one"], found["all"])
+        statistics.append(found["statistics"])
+        assert "not finite from step 1 of epoch 2 on" in (tmp_path / f"diverges{rank}.txt").read_text()
+        odd = "got 2; takes a multiple of 4, the processes times train.accumulate (2 × 2)"
+        assert odd in (tmp_path / f"odd{rank}.txt").read_text()
+    assert np.array_equal(*statistics)
+    (kept,) = (tmp_path / "diverges").iterdir()
+    assert len(torch.load(kept)["history"]) == 1  # the last good epoch
+
+
+def test_memory_stays_flat(images, tmp_path, monkeypatch):
+    kept, used = training._keep, []
+    rss = psutil.Process().memory_info
+    monkeypatch.setattr(training, "_keep", lambda *a: (kept(*a), gc.collect(), used.append(rss().rss)))
+    fit(images, tmp_path, epochs=10, precision="bfloat16")
+    assert max(used[5:]) - max(used[:5]) < 2e6  # an epoch's images are 2.4 MB, a network's weights and gradients as much
 
 
 def test_training_changes_the_weights_and_records_what_it_did(images, tmp_path):
@@ -69,16 +195,16 @@ def test_training_changes_the_weights_and_records_what_it_did(images, tmp_path):
 
 def test_the_masked_training_never_reads_the_dead_zone(images, tmp_path, monkeypatch):
     first, *_ = fit(images, tmp_path / "a", epochs=1)
-    original = data.normalise
+    original = data.on_device
 
-    def blacked(batch):
-        out = original(batch)
+    def blacked(*arguments):
+        out = original(*arguments)
         out[:, :, 106:] = 50.0
         return out
 
-    monkeypatch.setattr(data, "normalise", blacked)
+    monkeypatch.setattr(data, "on_device", blacked)
     second, *_ = fit(images, tmp_path / "b", epochs=1)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
+    assert equal(first, second)
 
 
 def test_sgd_is_the_textbooks(images, tmp_path):
@@ -87,11 +213,9 @@ def test_sgd_is_the_textbooks(images, tmp_path):
     model, *_ = fit(images, tmp_path, epochs=1, batch_size=12, schedule="constant", lr=0.1)
     other = network().train()
     other.features.to(memory_format=torch.channels_last)
-    torch.manual_seed(int(data.stream(0, "dropout", 1).integers(2**63)))
-    ((batch, labels),) = list(data.loader(train, 12, 0, 1))
-    nn.functional.cross_entropy(
-        other(data.normalise(batch).contiguous(memory_format=torch.channels_last)), labels
-    ).backward()
+    ((batch, labels, flips),) = list(data.loader(train, 12, 0, [1]))
+    torch.manual_seed(int(data.stream(0, "dropout", 1, 0).integers(2**63)))
+    nn.functional.cross_entropy(other(data.on_device(batch, flips, torch.device("cpu"))), labels).backward()
     weight = other.head[0].weight
     expected = weight - 0.1 * (weight.grad + 5e-4 * weight)
     torch.testing.assert_close(model.head[0].weight, expected.detach(), rtol=1e-5, atol=1e-7)
@@ -147,7 +271,36 @@ def test_logits_that_are_no_numbers_score_nothing(images):
 def test_a_diverging_loss_is_named(images, tmp_path):
     with pytest.raises(ValueError, match="not finite from step .* of epoch 1 on; takes a lower train.lr"):
         fit(images, tmp_path, lr=1e30)
-    assert not (tmp_path / "epoch.pt").exists()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_diverges_later_leaves_the_last_good_epoch(images, tmp_path, monkeypatch):
+    real, calls = training.cross_entropy, []
+
+    def diverging(*arguments):
+        calls.append(1)
+        return real(*arguments) * (torch.inf if len(calls) == 8 else 1)
+
+    monkeypatch.setattr(training, "cross_entropy", diverging)
+    with pytest.raises(ValueError, match="not finite from step 2 of epoch 3 on"):
+        fit(images, tmp_path)
+    monkeypatch.undo()
+    (kept,) = tmp_path.iterdir()
+    saved = torch.load(kept)
+    assert len(saved["history"]) == 2 and all(torch.isfinite(weight).all() for weight in saved["model"].values())
+    assert equal(fit(images, tmp_path)[0], fit(images, tmp_path / "whole")[0])  # it was good
+
+
+def test_float16_scales_its_loss_and_leaves_out_what_overflows(images, tmp_path, monkeypatch):
+    _, history, record = fit(images, tmp_path / "a", precision="float16")
+    exact = fit(images, tmp_path / "b")[1]
+    assert record["precision"] == "float16" and np.allclose(history["train_loss"], exact["train_loss"], rtol=0.05)
+    monkeypatch.setattr(training.torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**60))
+    kept, schedulers = training._keep, []
+    monkeypatch.setattr(training, "_keep", lambda file, saved: (kept(file, saved), schedulers.append(saved.get("scheduler"))))
+    model, *_ = fit(images, tmp_path / "c", precision="float16")
+    assert schedulers[0]["last_epoch"] == 0  # a step left out is none of the schedule's
+    assert torch.equal(model.head[0].weight, network().head[0].weight)  # nine steps at most halve it to 2⁵¹
 
 
 def test_a_batch_larger_than_the_set_is_named(images, tmp_path):
@@ -184,26 +337,57 @@ def test_the_checkpoints_name_tells_runs_apart(images):
     assert training.resume_folder(*keys[0]).name == names[0]
 
 
+@pytest.mark.parametrize("arguments, changes, message", [
+    ([], "", "training: got nothing; takes masked or baseline"),
+    (["masked"], "", "runs/wall/masked.json: not there; takes a `dvc repro wall` first"),
+    (["masked"], "rows: nine", "wall.rows: got 'nine'"),
+])  # fmt: skip
+def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, arguments, changes, message):
+    text = (ROOT / "presets" / "smoke.yaml").read_text().replace("rows: 7", changes or "rows: 7")
+    (tmp_path / "params.yaml").write_text(text)
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert training.main(arguments) == 1
+    assert capsys.readouterr().err.strip().startswith(message)
+
+
+def test_the_notebook_takes_what_a_launch_has_trained(smoke, tmp_path):
+    folder = shutil.copytree(smoke, tmp_path / "project")
+    file = folder / "params.yaml"
+    file.write_text(file.read_text().replace("epochs: 2", "epochs: 1"))
+    launched = run(folder, "python", "-m", "accelerate.commands.launch", "--cpu",
+                   "--num_cpu_threads_per_process=2", "-m", "walls.training", "baseline")  # fmt: skip
+    (finished,) = folder.glob(".resume/*/finished.pt")
+    assert "baseline: 1 epochs in float32 on cpu" in launched.stdout
+    weights, stamp = torch.load(finished)["model"], (folder / "models" / "baseline.safetensors").read_bytes()
+    run(folder, "dvc", "repro", "--single-item", "check", "train@baseline")
+    after = models.load(folder / "models" / "baseline.safetensors").state_dict()
+    assert all(torch.equal(weights[name], after[name]) for name in after)
+    assert (folder / "models" / "baseline.safetensors").read_bytes() != stamp and not list(folder.glob(".resume/*/*"))
+
+
 def kill_and_resume(folder, moments):
     """Start a training in real processes, kill -9 it at the given moments, let `dvc repro` finish it; the weights' bytes."""
     for seconds in moments:
         process = subprocess.Popen(["dvc", "repro", "train@masked"], cwd=folder, env=environment(folder),
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
         deadline = time.monotonic() + 120
-        while seconds is None and not list(folder.glob(".resume/*/epoch.pt")) and time.monotonic() < deadline:
+        while seconds is None and not list(folder.glob(".resume/*/epoch-*.pt")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(seconds or 0)
         for child in psutil.Process(process.pid).children(recursive=True):  # the kernel has a session of its own
             child.kill()
         process.kill()
         process.wait()
-    assert None not in moments or list(folder.glob(".resume/*/epoch.pt"))
+    assert None not in moments or list(folder.glob(".resume/*/epoch-*.pt"))
     run(folder, "dvc", "repro", "train@masked")
     return (folder / "models" / "masked.safetensors").read_bytes()
 
 
 def test_a_killed_training_ends_with_the_same_bytes(smoke, tmp_path):
     folder = copy_tree(tmp_path / "project", "smoke")
+    file = folder / "params.yaml"
+    file.write_text(file.read_text().replace("workers: 0", "workers: 2"))  # they change no byte either
     # None: right after the first epoch's checkpoint
     assert kill_and_resume(folder, [None]) == (smoke / "models" / "masked.safetensors").read_bytes()
     assert not list(folder.glob(".resume/*/*"))

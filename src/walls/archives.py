@@ -40,6 +40,15 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
     raise ValueError(f"{name or source}: not a readable image ({reason})")
 
 
+def is_plain(path: str | Path) -> bool:
+    """Whether a file calls itself an RGB JPEG or PNG."""
+    try:
+        with Image.open(path) as image:
+            return image.format in ("JPEG", "PNG") and image.mode == "RGB"
+    except Exception:  # `decode` says what is wrong with it
+        return False
+
+
 def inspect(file: BinaryIO, name: str) -> None:
     """ValueError naming a file that is no image or breaks off; its pixels are decoded only where its end is in doubt.
 

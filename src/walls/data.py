@@ -4,9 +4,12 @@ A source (sources.py) lists its images in `manifest.csv` (split, label, class, a
 nowhere yet below the manifest's folder: everything after it reads the manifest alone.
 """
 
+import math
 import os
 import shutil
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.io import decode_image
 from torchvision.transforms.v2 import functional as tf
 
 from walls import archives, sources
@@ -67,6 +70,12 @@ def read_manifest(folder: Path, split: str | None = None) -> pd.DataFrame:
 
 def read_image(path: str | Path) -> Tensor:
     """An image file as (3, H, W) uint8, 16 bits scaled, all turned to RGB; ValueError naming an unreadable file."""
+    if archives.is_plain(path):
+        # torchvision's decoders: the same pixels, a JPEG's in half the time. What they refuse is left to Pillow.
+        with suppress(RuntimeError):
+            pixels = decode_image(str(path))
+            if pixels.dtype == torch.uint8:
+                return pixels
     return torch.from_numpy(np.array(archives.decode(path))).permute(2, 0, 1)
 
 
@@ -81,9 +90,9 @@ def fit(image: Tensor, size: int) -> Tensor:
     return tf.center_crop(tf.resize(image, [shorter], antialias=True), [size, size])
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """uint8 or [0, 1] images as the network takes them: ImageNet's mean and standard deviation."""
-    return tf.normalize(tf.to_dtype(images, torch.float32, scale=True), MEAN, STD)
+    return tf.normalize(tf.to_dtype(images, dtype, scale=True), MEAN, STD)
 
 
 def denormalise(images: Tensor) -> Tensor:
@@ -93,39 +102,94 @@ def denormalise(images: Tensor) -> Tensor:
 
 
 class Images(Dataset):
-    """Manifest rows as (image (3, size, size) uint8, label), augmented where a `crop_area` is given.
+    """Manifest rows as (image (3, size, size) uint8, label, flip), cropped at random where a `crop_area` is given.
 
-    Augmentation is random crop and flip, drawn per (seed, epoch, position): the order of reading and the
-    number of workers change nothing. Normalise a batch where it is used: on the device, all at once.
+    `images[epoch, position]` draws crop and flip from (seed, epoch, position): the order of reading, the workers and
+    the processes change nothing. Photographs differ in size, so a batch exists only after the crop: reading and cropping
+    are the workers' part; flip and normalisation are the device's, a whole batch at once (`on_device`).
     """
 
     def __init__(self, manifest: pd.DataFrame, size: int, crop_area: tuple | None = None, seed: int = 0):
-        self.paths = list(manifest["path"])
-        self.labels = list(manifest["label"])
-        self.size, self.crop_area, self.seed, self.epoch = size, crop_area, seed, 0
+        # Not a list of str: every worker that reads one counts references in it, and so copies its memory page by page.
+        self.paths = np.array(list(manifest["path"]), np.dtypes.StringDType())
+        self.labels = np.array(manifest["label"], np.int64)
+        self.size, self.crop_area, self.seed = size, crop_area, seed
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = read_image(self.paths[index])
+    def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int, bool]:
+        epoch, position = index if isinstance(index, tuple) else (0, index)
+        image, label = read_image(self.paths[position]), int(self.labels[position])
         if self.crop_area is None:
-            return fit(image, self.size), self.labels[index]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(stream(self.seed, "augment", self.epoch, index).integers(2**63)))
-            top, left, height, width = RandomResizedCrop.get_params(image, self.crop_area, CROP_ASPECT)
-            flip = bool(torch.rand(()) < 0.5)
-        image = tf.resized_crop(image, top, left, height, width, [self.size, self.size], antialias=True)
-        return (tf.horizontal_flip(image) if flip else image), self.labels[index]
+            return fit(image, self.size), label, False
+        random = stream(self.seed, "augment", epoch, position)
+        flip = bool(random.random() < 0.5)
+        box = crop_box(random, *image.shape[1:], self.crop_area)
+        return tf.resized_crop(image, *box, [self.size, self.size], antialias=True), label, flip
 
 
-def loader(images: Images, batch_size: int, workers: int, epoch: int | None = None) -> DataLoader:
-    """Batches of `images`: in order, or, given an epoch, shuffled by (seed, epoch) and without an incomplete last one."""
-    order = None
-    if epoch is not None:
-        images.epoch = epoch
-        order = stream(images.seed, "shuffle", epoch).permutation(len(images)).tolist()
-    return DataLoader(images, batch_size, sampler=order, num_workers=workers, drop_last=order is not None)
+def crop_box(random: np.random.Generator, height: int, width: int, area: tuple[float, float]) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of a random crop of a height × width image.
+
+    Drawn as torchvision's RandomResizedCrop does: its share of the image uniform in `area`, the logarithm of its aspect
+    uniform in CROP_ASPECT; after ten that don't fit, the middle, as much of it as the aspect allows.
+    """
+    narrow, wide = CROP_ASPECT
+    for _ in range(10):
+        pixels = height * width * random.uniform(*area)
+        aspect = math.exp(random.uniform(math.log(narrow), math.log(wide)))
+        h, w = round(math.sqrt(pixels / aspect)), round(math.sqrt(pixels * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            return int(random.integers(height - h + 1)), int(random.integers(width - w + 1)), h, w
+    h, w = min(height, round(width / narrow)), min(width, round(height * wide))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def on_device(images: Tensor, flips: Tensor, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A loader's (N, 3, H, W) uint8 as the network takes it: flipped where drawn, normalised, channels-last, on the device."""
+    images, flips = images.to(device, non_blocking=True), flips.to(device, non_blocking=True)
+    images = torch.where(flips[:, None, None, None], images.flip(3), images)
+    return normalise(images, dtype).contiguous(memory_format=torch.channels_last)
+
+
+class _Order:
+    """Batches of (epoch, position), epoch after epoch: the share of process `rank` in parts of the global batches."""
+
+    def __init__(self, images: Images, batch_size: int, epochs: Iterable[int], rank: int, ranks: int, accumulate: int):
+        self.count, self.seed, self.batch_size, self.epochs = len(images), images.seed, batch_size, epochs
+        self.rank, self.ranks, self.part = rank, ranks, batch_size // (ranks * accumulate)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in self.epochs:
+            order = stream(self.seed, "shuffle", epoch).permutation(self.count)
+            whole = order[: self.count // self.batch_size * self.batch_size]
+            for part in whole.reshape(-1, self.ranks, self.part)[:, self.rank]:
+                yield [(epoch, position) for position in part.tolist()]
+
+
+def loader(
+    images: Images,
+    batch_size: int,
+    workers: int,
+    epochs: Iterable[int] | None = None,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    accumulate: int = 1,
+) -> DataLoader:
+    """Batches (images, labels, flips), read by `workers` processes.
+
+    Without `epochs`: all images in order, `batch_size` at a time; process r of R gets every R-th, from the r-th on. With:
+    each epoch's images shuffled by (seed, epoch), without an incomplete last batch, one epoch's right after the other's,
+    so that the workers never stand still; each batch of `batch_size` is cut into `accumulate` parts, and a part into the
+    processes' shares: together they see the same batches as one process.
+    """
+    if epochs is None:
+        order: dict = {"batch_size": batch_size, "sampler": range(rank, len(images), ranks)}
+    else:
+        order = {"batch_sampler": _Order(images, batch_size, epochs, rank, ranks, accumulate)}
+    return DataLoader(images, num_workers=workers, pin_memory=torch.cuda.is_available(), **order)
 
 
 def _number(part: int | str) -> int:

@@ -61,6 +61,7 @@ class Data(Section):
 class Train(Section):
     epochs: takes("a whole number, 1 or more", Count)
     batch_size: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
+    accumulate: takes("a whole number, 1 or more", Count)
     lr: takes("a number above 0", Positive)
     momentum: takes("a number from 0 to below 1", Rate)
     weight_decay: takes("a number, 0 or more", Annotated[float, Field(ge=0, allow_inf_nan=False)])
@@ -170,6 +171,8 @@ def _crosschecks(p: Params):
     per_epoch = data.train_images and data.train_images // data.classes * data.classes
     if per_epoch is not None and p.train.batch_size > per_epoch:
         yield f"train.batch_size: got {p.train.batch_size}; takes up to {per_epoch}, the training images"
+    if p.train.batch_size % p.train.accumulate:
+        yield f"train.accumulate: got {p.train.accumulate}; takes a divisor of train.batch_size, {p.train.batch_size}"
     if data.name == "none":
         if p.model.checkpoint is None:
             yield "model.checkpoint: got null; takes a folder of trained models with data.name none, which has no images"

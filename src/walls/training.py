@@ -1,25 +1,69 @@
 """Training [VGG], masked or baseline: SGD with momentum, weight decay and a schedule, random crop and flip.
 
-A checkpoint per epoch lies in `.resume/`, keyed by everything that shapes the weights, so that a killed run goes on
-where it was and ends with the same bytes; a finished run deletes it.
+    accelerate launch -m walls.training masked               on every GPU there is, on one machine or several
+    torchrun --nproc-per-node 2 -m walls.training masked     in two processes on CPUs (accelerate's launcher asks for MPI)
+    python -m walls.training masked                          in one process, as notebook 4 does
+
+All read `params.yaml` and what `dvc repro wall data` made, and leave the finished weights in `.resume/`; the next
+`dvc repro` takes them from there instead of training.
+
+`.resume/` holds a checkpoint per epoch in a folder named after all that shapes the weights, so that a killed run goes on
+where it was, and on one CPU ends with the same bytes; notebook 4 deletes it once the weights are written.
 """
 
 import hashlib
-import inspect
 import json
 import math
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
+import PIL
 import torch
-from torch import nn
+import torchvision
+from accelerate import Accelerator
+from accelerate.utils import broadcast, broadcast_object_list, gather_object
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from walls import data, geometry, models, params, paths
 from walls.models import Classifier
+
+WHICH = ("masked", "baseline")
+
+
+class Job(NamedTuple):
+    """What `train` takes, and what the wall stage found out about the network."""
+
+    network: Classifier
+    train_set: data.Images
+    val_set: data.Images
+    facts: dict
+    resume: Path
+
+
+def job(
+    which: str, seed: int, image_size: int, source: str, classes: int, model: params.Model, settings: params.Train
+) -> Job:
+    """One network's training, from the parameters and the outputs of the stages wall and data.
+
+    `which`: masked or baseline; `source`: data.name. Raises ValueError, naming the stage, where its output isn't there.
+    """
+    folder, wall = paths.root() / "data" / "set", paths.runs("wall", f"{which}.json")
+    for file, stage in ((wall, "wall"), (folder / "manifest.csv", "data")):
+        if not file.is_file():
+            raise ValueError(f"{file.relative_to(paths.root())}: not there; takes a `dvc repro {stage}` first")
+    facts = json.loads(wall.read_text())
+    train_set = data.Images(data.read_manifest(folder, "train"), image_size, data.CROP_AREA[source], seed)
+    val_set = data.Images(data.read_manifest(folder, "val"), image_size)
+    network = build(which, model, classes, facts["wall_rows"], image_size, seed)
+    recipe = (which, seed, image_size, source, classes, model.model_dump(), settings.model_dump(), facts)
+    return Job(network, train_set, val_set, facts, resume_folder(train_set, *recipe))
 
 
 def build(which: str, settings: params.Model, classes: int, wall_rows: int, image_size: int, seed: int) -> Classifier:
@@ -57,61 +101,103 @@ def train(
     """Train `model` in place; return its history and its record.
 
     History, a row per epoch: epoch, train_loss (mean over the epoch), top1, top5 (on `val_set`, in [0, 1]). Record:
-    what `auto` resolved to (precision, device) and the images seen. `resume`: the folder of this run's checkpoint.
-    Raises ValueError where the loss stops being finite, naming the step.
+    what `auto` resolved to (precision, device) and the images seen. `resume`: the folder of this run's checkpoints.
+    train.batch_size is the batch of all processes together: they and one alone take the same steps (but for batch norm,
+    whose statistics are of a process's share, and dropout). Trains in the parameters' own type, so a float64 model in
+    float64. Raises ValueError where the loss stops being finite, naming the step, in every process alike.
     """
-    device, precision = torch.device("cuda" if torch.cuda.is_available() else "cpu"), resolve(settings.precision)
-    model.to(device)
-    model.features.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum, weight_decay=settings.weight_decay)
-    steps = len(train_set) // settings.batch_size
-    if not steps:
-        raise ValueError(f"train.batch_size: got {settings.batch_size}; takes up to {len(train_set)}, the images there are")
-    scheduler = schedule(optimizer, settings, steps)
-    step = torch.compile(model) if settings.compile else model
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-    state = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "scaler": scaler}
-    history = _resume(resume, state)
-    bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1)
-    for epoch in range(len(history) + 1, settings.epochs + 1):
-        # Dropout's randomness depends on the epoch alone, so a resumed epoch is the same epoch.
-        torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch).integers(2**63)))
+    # Precision is torch's own, not accelerate's, which fixes it for a whole session and refuses float16 on a CPU.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
+    rank, ranks = accelerator.process_index, accelerator.num_processes
+    steps = _steps(len(train_set), settings, ranks)
+    step = Step(model, settings, steps, accelerator)
+    checkpoint = resume / f"epoch-{_machine(accelerator.device, ranks, step.precision)}.pt"
+    history, record = _resume(resume, checkpoint, step.state, accelerator)
+    left = range(len(history) + 1, settings.epochs + 1)
+    batches = iter(data.loader(train_set, settings.batch_size, settings.workers, left, rank=rank, ranks=ranks,
+                               accumulate=settings.accumulate))  # fmt: skip
+    bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1,
+               **({"disable": True} if rank else {}))  # fmt: skip
+    for epoch in left:
+        # Dropout's randomness depends on the epoch and the process alone, so a resumed epoch is the same epoch.
+        torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch, rank).integers(2**63)))
         model.train()
-        losses = []
-        for images, labels in data.loader(train_set, settings.batch_size, settings.workers, epoch):
-            images = data.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32"):
-                loss = nn.functional.cross_entropy(step(images).float(), labels.to(device))
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scale = scaler.get_scale()
-            scaler.step(optimizer)
-            scaler.update()
-            if scaler.get_scale() >= scale:  # else float16 overflowed and this step was left out
-                scheduler.step()
-            losses.append(loss.detach())
+        losses: list[Tensor] = []
+        for number in range(1, steps + 1):
+            losses.append(step(batches))
             bar.update()
-        mean = float(torch.stack(losses).double().mean())
-        if not math.isfinite(mean):
-            first = int((~torch.isfinite(torch.stack(losses))).nonzero()[0])
-            raise ValueError(f"the loss is not finite from step {first + 1} of epoch {epoch} on; takes a lower train.lr")
-        scores = accuracy(predict(model, val_set, settings))
-        history.append({"epoch": epoch, "train_loss": mean, **scores})
-        bar.set_postfix(loss=f"{mean:.3f}", top1=f"{scores['top1']:.3f}")
-        _keep(resume, state, history)
+            if number % 50 == 0 or number == steps:  # not at every step: a look at the loss waits for the device
+                _require_finite(losses, epoch)
+        if ranks > 1:
+            for statistics in model.buffers():  # each process has its own share's; the first one's are kept
+                broadcast(statistics)
+        scores = accuracy(predict(model, val_set, settings, accelerator))
+        history.append({"epoch": epoch, "train_loss": float(torch.stack(losses).double().mean()), **scores})
+        bar.set_postfix(loss=f"{history[-1]['train_loss']:.3f}", top1=f"{scores['top1']:.3f}")
+        if rank == 0:
+            _keep(checkpoint, {name: _plain(part.state_dict()) for name, part in step.state.items()} | {"history": history})
     bar.close()
     model.to("cpu", memory_format=torch.contiguous_format).eval()
-    record = {"precision": precision, "device": device.type, "epochs": settings.epochs,
-              "images_seen": steps * settings.batch_size * settings.epochs}  # fmt: skip
+    if record is None:
+        record = {"precision": step.precision, "device": accelerator.device.type, "epochs": settings.epochs,
+                  "images_seen": steps * settings.batch_size * settings.epochs}  # fmt: skip
+        if rank == 0:
+            _keep(resume / "finished.pt", {"model": model.state_dict(), "history": history, "record": record})
+            checkpoint.unlink()
     return pd.DataFrame(history), record
 
 
-def resolve(precision: str) -> str:
-    """What `auto` means here: bfloat16 where the device has it in hardware, else float32."""
+class Step:
+    """A step of SGD on one global batch, by all processes together; `state` is what a checkpoint holds of it."""
+
+    def __init__(self, model: Classifier, settings: params.Train, steps: int, accelerator: Accelerator):
+        self.accelerator, self.accumulate = accelerator, settings.accumulate
+        self.device, self.precision = accelerator.device, resolve(settings.precision, accelerator.device)
+        model.to(self.device)
+        model.features.to(memory_format=torch.channels_last)
+        self.dtype = next(model.parameters()).dtype
+        self.shared = accelerator.prepare(model)  # of several processes: averages their gradients
+        self.forward = torch.compile(self.shared) if settings.compile else self.shared
+        self.optimizer = torch.optim.SGD(model.parameters(), settings.lr, settings.momentum,
+                                         weight_decay=settings.weight_decay)  # fmt: skip
+        self.scheduler = schedule(self.optimizer, settings, steps)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        self.state = {"model": model, "optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+
+    def __call__(self, batches: Iterator) -> Tensor:
+        """Take the step on the next batch of a `data.loader` (or its next `accumulate` parts); its mean loss, a scalar."""
+        self.optimizer.zero_grad()
+        losses = [self._gradients(*next(batches), last=part == self.accumulate - 1) for part in range(self.accumulate)]
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= scale:  # else float16 overflowed and this step was left out
+            self.scheduler.step()
+        return self.accelerator.reduce(torch.stack(losses).sum(), "mean")
+
+    def _gradients(self, images: Tensor, labels: Tensor, flips: Tensor, last: bool) -> Tensor:
+        """Add one part's share of the batch's gradient; return its share of the mean loss."""
+        images = data.on_device(images, flips, self.device, self.dtype)
+        # The processes' gradients are averaged once a batch, after its last part.
+        with nullcontext() if last else self.accelerator.no_sync(self.shared):
+            with torch.autocast(self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32"):
+                logits = self.forward(images)
+            loss = cross_entropy(logits, labels.to(self.device, non_blocking=True)) / self.accumulate
+            self.scaler.scale(loss).backward()
+        return loss.detach()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy, in float32 at least."""
+    return nn.functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+
+
+def resolve(precision: str, device: torch.device) -> str:
+    """What `auto` means on a device: bfloat16 where it has that in hardware, else float32."""
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "bfloat16" if "avx512_bf16" in _cpu_flags() else "float32"
 
 
@@ -132,18 +218,31 @@ def schedule(optimizer: torch.optim.Optimizer, settings: params.Train, steps: in
 
 
 @torch.no_grad()
-def predict(model: Classifier, images: data.Images, settings: params.Train) -> pd.DataFrame:
-    """Every image's label, predicted class and the label's rank among the logits (1: right), in float32."""
-    device = next(model.parameters()).device
+def predict(
+    model: Classifier, images: data.Images, settings: params.Train, accelerator: Accelerator | None = None
+) -> pd.DataFrame:
+    """Every image's label, predicted class and the label's rank among the logits (1: right), in float32.
+
+    With an `accelerator`, each of its processes computes a share, and each gets the whole table.
+    Raises ValueError where a logit is not finite.
+    """
+    rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    weight = next(model.parameters())
     model.eval()
     rows = []
-    for batch, labels in data.loader(images, 2 * settings.batch_size, settings.workers):
-        logits = model(data.normalise(batch.to(device)).contiguous(memory_format=torch.channels_last)).float()
-        if not torch.isfinite(logits).all():
-            raise ValueError("the network's logits are not finite on the validation images; takes a lower train.lr")
-        rank = (logits >= logits.gather(1, labels.to(device)[:, None])).sum(1)  # a tie counts against the label
-        rows.append(torch.stack([labels, logits.argmax(1).cpu(), rank.cpu()], 1))
-    table = pd.DataFrame(torch.cat(rows).numpy(), columns=["label", "predicted", "rank"])
+    for batch, labels, flips in data.loader(images, -(-2 * settings.batch_size // (ranks * settings.accumulate)),
+                                            settings.workers, rank=rank, ranks=ranks):  # fmt: skip
+        logits = model(data.on_device(batch, flips, weight.device, weight.dtype))
+        above = (logits >= logits.gather(1, labels.to(weight.device)[:, None])).sum(1)  # a tie counts against the label
+        finite = torch.isfinite(logits).all(1)
+        rows.append(torch.stack([labels, logits.argmax(1).cpu(), above.cpu(), finite.cpu()], 1))
+    shares = gather_object([torch.cat(rows)]) if ranks > 1 else [torch.cat(rows)]
+    whole = torch.empty(len(images), 4, dtype=torch.long)
+    for rank, share in enumerate(shares):
+        whole[rank::ranks] = share
+    if not whole[:, 3].all():  # after gathering: every process stops
+        raise ValueError("the network's logits are not finite on the validation images; takes a lower train.lr")
+    table = pd.DataFrame(whole[:, :3].numpy(), columns=["label", "predicted", "rank"])
     table.insert(0, "path", [Path(path).name for path in images.paths])
     return table
 
@@ -153,39 +252,73 @@ def accuracy(predictions: pd.DataFrame) -> dict[str, float]:
     return {"top1": float((predictions["rank"] <= 1).mean()), "top5": float((predictions["rank"] <= 5).mean())}
 
 
-def resume_folder(images: data.Images, precision: str, *settings: object) -> Path:
-    """Where a run keeps its checkpoint: named after all that shapes its weights, the pixels and this code included."""
-    parts = [torch.__version__, torch.get_num_threads(), torch.cuda.is_available(), resolve(precision), *settings]
-    parts += [inspect.getsource(module) for module in (data, geometry, models, sys.modules[__name__])]
-    parts += images.labels + [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in images.paths]
-    return paths.root() / ".resume" / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+def resume_folder(images: data.Images, *settings: object) -> Path:
+    """Where a run keeps its checkpoints: named after its settings, the images and this code, and not after the machine.
+
+    An image counts by its size and its first 64 KiB: enough to tell two apart, and a million take minutes, not hours.
+    """
+    code = [Path(module.__file__).read_text() for module in (data, geometry, models)] + [Path(__file__).read_text()]
+    key = hashlib.sha256(json.dumps([settings, code, images.labels.tolist()]).encode())
+    for path in images.paths:
+        with open(path, "rb") as file:
+            key.update(os.fstat(file.fileno()).st_size.to_bytes(8))
+            key.update(file.read(2**16))
+    return paths.root() / ".resume" / key.hexdigest()[:16]
 
 
 def finish(resume: Path) -> None:
-    """Delete a run's checkpoint, once its weights are written."""
+    """Delete a run's checkpoints, once its weights are written."""
     shutil.rmtree(resume, ignore_errors=True)
 
 
-def _keep(folder: Path, state: dict, history: list[dict]) -> None:
-    """Write the checkpoint whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    saved = {name: _plain(part.state_dict()) for name, part in state.items()}
-    partial = folder / "epoch.pt.partial"
-    with open(partial, "wb") as file:
-        torch.save(saved | {"history": history}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / "epoch.pt")
+def _steps(images: int, settings: params.Train, ranks: int) -> int:
+    """Steps per epoch; ValueError where the batch can't be shared out or there are too few images for one."""
+    shares = ranks * settings.accumulate
+    if settings.batch_size % shares:
+        raise ValueError(f"train.batch_size: got {settings.batch_size}; takes a multiple of {shares}, the processes times "
+                         f"train.accumulate ({ranks} × {settings.accumulate})")  # fmt: skip
+    if images < settings.batch_size:
+        raise ValueError(f"train.batch_size: got {settings.batch_size}; takes up to {images}, the images there are")
+    return images // settings.batch_size
 
 
-def _resume(folder: Path, state: dict) -> list[dict]:
-    """Load the checkpoint where there is one; return its history."""
-    if not (folder / "epoch.pt").is_file():
-        return []
-    saved = torch.load(folder / "epoch.pt", weights_only=True)
+def _require_finite(losses: list[Tensor], epoch: int) -> None:
+    """ValueError naming the first step whose loss isn't finite."""
+    finite = torch.isfinite(torch.stack(losses))
+    if not finite.all():
+        first = int((~finite).nonzero()[0]) + 1
+        raise ValueError(f"the loss is not finite from step {first} of epoch {epoch} on; takes a lower train.lr")
+
+
+def _machine(device: torch.device, ranks: int, precision: str) -> str:
+    """What must be the same for an epoch to end with the same bytes: half a training goes on in its own kind alone."""
+    versions = [torch.__version__, torchvision.__version__, PIL.__version__]
+    parts = [*versions, torch.get_num_threads(), device.type, ranks, precision]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
+
+
+def _keep(file: Path, saved: dict) -> None:
+    """Write a checkpoint whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(file.name + ".partial")
+    with open(partial, "wb") as stream:
+        torch.save(saved, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+
+
+def _resume(folder: Path, checkpoint: Path, state: dict, accelerator: Accelerator) -> tuple[list[dict], dict | None]:
+    """Load the finished run, wherever it was trained, or the checkpoint where there is one; its history and record."""
+    found = [file for file in (folder / "finished.pt", checkpoint) if file.is_file()] if accelerator.is_main_process else []
+    # From the first process to all: the others' machines may not have the file.
+    (saved,) = broadcast_object_list([torch.load(found[0], map_location="cpu", weights_only=True) if found else None])
+    if saved is None:
+        return [], None
     for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return saved["history"]
+        if name in saved:
+            part.load_state_dict(saved[name])
+    return saved["history"], saved.get("record")
 
 
 def _plain(state: dict) -> dict:
@@ -198,3 +331,31 @@ def _cpu_flags() -> str:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
         return ""
+
+
+def main(arguments: list[str]) -> int:
+    """Train one network; 0, or 1 after one line on what is wrong."""
+    first = int(os.environ.get("RANK", 0)) == 0  # of several processes, one speaks
+    try:
+        which = " ".join(arguments)
+        if which not in WHICH:
+            raise ValueError(f"training: got {which or 'nothing'}; takes {' or '.join(WHICH)}")
+        p = params.load()
+        if p.model.checkpoint is not None:
+            raise ValueError(f"model.checkpoint: got {p.model.checkpoint}, weights that are trained; takes null to train")
+        work = job(which, p.seed, p.image_size, p.data.name, p.data.classes, p.model, p.train)
+        history, record = train(work.network, work.train_set, work.val_set, p.train, work.resume)
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    except ValueError as error:
+        if first:
+            print(error, file=sys.stderr)
+        return 1
+    if first:
+        print(f"{which}: {record['epochs']} epochs in {record['precision']} on {record['device']}, top-1 "
+              f"{history['top1'].iloc[-1]:.1%}; `dvc repro` takes it from here")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
