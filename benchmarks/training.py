@@ -290,7 +290,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments).seconds
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no")
     device = accelerator.device
-    seconds = given or 25
+    seconds = given or 20
     workers = 1 if device.type == "cpu" else max(1, (torch.get_num_threads() or 2) - 1)
     batch = 32 if device.type == "cpu" else 256
     with tempfile.TemporaryDirectory() as scratch:
