@@ -31,7 +31,7 @@ from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from walls import data, geometry, models, params, paths
+from walls import authors, data, geometry, models, params, paths
 from walls.models import Classifier
 
 WHICH = ("masked", "baseline")
@@ -83,14 +83,13 @@ def obtain(
     settings: params.Train,
     resume: Path,
 ) -> tuple[pd.DataFrame, dict]:
-    """`train`, or the weights of `checkpoint`/`which`.safetensors instead, with an empty history.
+    """`train`, or the weights that the folder `checkpoint` holds instead (authors.checkpoint), with an empty history.
 
     Raises ValueError where that checkpoint has another configuration, naming the entry that differs.
     """
     if checkpoint is None:
         return train(model, train_set, val_set, settings, resume)
-    file = Path(checkpoint).expanduser() / f"{which}.safetensors"
-    model.load_state_dict(models.load(file, **model.config).state_dict())
+    model.load_state_dict(authors.checkpoint(checkpoint, which, **model.config).state_dict())
     record = {"precision": "checkpoint", "device": "cpu", "epochs": 0, "images_seen": 0}
     return pd.DataFrame(columns=["epoch", "train_loss", "top1", "top5"]), record
 
@@ -229,6 +228,8 @@ def predict(
     rank, ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
     weight = next(model.parameters())
     model.eval()
+    if not len(images):
+        return pd.DataFrame(columns=["path", "label", "predicted", "rank"])
     rows = []
     for batch, labels, flips in data.loader(images, -(-2 * settings.batch_size // (ranks * settings.accumulate)),
                                             settings.workers, rank=rank, ranks=ranks):  # fmt: skip
@@ -247,8 +248,10 @@ def predict(
     return table
 
 
-def accuracy(predictions: pd.DataFrame) -> dict[str, float]:
-    """Top-1 and top-5 accuracy, in [0, 1]."""
+def accuracy(predictions: pd.DataFrame) -> dict[str, float | None]:
+    """Top-1 and top-5 accuracy, in [0, 1]; None without images."""
+    if predictions.empty:
+        return {"top1": None, "top5": None}
     return {"top1": float((predictions["rank"] <= 1).mean()), "top5": float((predictions["rank"] <= 5).mean())}
 
 
