@@ -43,7 +43,8 @@ PAPERS = {"width": 1.0, "dense": 4096, "batch_norm": False, "dropout": 0.5}
 # What is compared, by device: the network's name, its architecture, batches, precisions.
 COMPARED = {
     "cpu": [("default, 1/8 of VGG16's width", DEFAULT, 32, ("float32", "bfloat16")),
-            ("1/2 of its width", HALF, 16, ("float32", "bfloat16")), ("the paper's, whole width", PAPERS, 8, ("float32", "bfloat16"))],
+            ("1/2 of its width", HALF, 16, ("float32", "bfloat16")),
+            ("the paper's, whole width", PAPERS, 8, ("float32", "bfloat16"))],
     "cuda": [("default, 1/8 of VGG16's width", DEFAULT, 256, ("float32", "bfloat16", "float16")),
              ("1/2 of its width", HALF, 256, ("float32", "bfloat16", "float16")),
              ("the paper's, whole width", PAPERS, 128, ("float32", "bfloat16", "float16"))],
@@ -53,7 +54,9 @@ COMPARED = {
 class Plain:
     """The reference loop: `step(images, labels)` on normalised NCHW images trains every row behind a mask."""
 
-    def __init__(self, device: torch.device, precision: str, wall_rows: int, size: int, settings: dict = SETTINGS, **network):
+    def __init__(
+        self, device: torch.device, precision: str, wall_rows: int, size: int, settings: dict = SETTINGS, **network
+    ):
         whole = models.seeded(0, classes=CLASSES, wall_rows=0, image_size=size, **network)
         first = whole.head[0]
         dense = nn.Linear(first.weight[0].numel(), len(first.weight))
@@ -193,7 +196,8 @@ def apart(accelerator: Accelerator, files: list[str], workers: int, batch: int, 
     return {"decode, Pillow alone": pillows, "decode, as we read": reads, "crop and scale": crops,
             f"loader, {workers} worker{'s' * (workers > 1)}": f"{read_alone:.0f}",
             "flip and normalise, on the device": quartiles(batch / there[:, 0], 0),
-            f"step ({step.precision})": quartiles(batch / there[:, 1]), "loader and step together": f"{together:.1f}"}  # fmt: skip
+            f"step ({step.precision})": quartiles(batch / there[:, 1]),
+            "loader and step together": f"{together:.1f}"}  # fmt: skip
 
 
 @contextmanager
@@ -244,8 +248,8 @@ def hardware(device: torch.device) -> str:
     names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     cpu = f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
     gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
-    return (f"{gpu}{cpu}; Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}; "
-            f"{date.today().isoformat()}")  # fmt: skip
+    return (f"{gpu}{cpu}; Python {platform.python_version()}, torch {torch.__version__}, "
+            f"torchvision {torchvision.__version__}; {date.today().isoformat()}")  # fmt: skip
 
 
 def _cpuinfo() -> list[str]:
@@ -272,14 +276,16 @@ def report(device: torch.device, compared: pd.DataFrame, parts: dict[str, dict],
 ## Reading against stepping
 
 The default's images per second, part by part: decoding and cropping on one core, as a worker does it. Photographs are of
-500 × 375 pixels; they become a batch only once they are cropped to one size, so the workers crop and the device does the rest.
+500 × 375 pixels; they become a batch only once they are cropped to one size, so the workers crop and the device does the
+rest.
 
 {pd.DataFrame(parts).to_markdown()}
 
 ## Memory
 
 Peak of every epoch in MB, {"on the GPU" if device.type == "cuda" else "the workers' included"}, the default network,
-{workers} worker{"s" * (workers > 1)}: {", ".join(map(str, used))}. Median of the second half less that of the first: {growth:+.0f} MB.
+{workers} worker{"s" * (workers > 1)}: {", ".join(map(str, used))}.
+Median of the second half less that of the first: {growth:+.0f} MB.
 """
 
 

@@ -297,7 +297,7 @@ def test_float16_scales_its_loss_and_leaves_out_what_overflows(images, tmp_path,
     assert record["precision"] == "float16" and np.allclose(history["train_loss"], exact["train_loss"], rtol=0.05)
     monkeypatch.setattr(training.torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**60))
     kept, schedulers = training._keep, []
-    monkeypatch.setattr(training, "_keep", lambda file, saved: (kept(file, saved), schedulers.append(saved.get("scheduler"))))
+    monkeypatch.setattr(training, "_keep", lambda *a: (kept(*a), schedulers.append(a[1].get("scheduler"))))
     model, *_ = fit(images, tmp_path / "c", precision="float16")
     assert schedulers[0]["last_epoch"] == 0  # a step left out is none of the schedule's
     assert torch.equal(model.head[0].weight, network().head[0].weight)  # nine steps at most halve it to 2⁵¹

@@ -147,7 +147,7 @@ def crop_box(random: np.random.Generator, height: int, width: int, area: tuple[f
 
 
 def on_device(images: Tensor, flips: Tensor, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A loader's (N, 3, H, W) uint8 as the network takes it: flipped where drawn, normalised, channels-last, on the device."""
+    """A loader's (N, 3, H, W) uint8 as the network takes it, on `device`: flipped where drawn, normalised, channels-last."""
     images, flips = images.to(device, non_blocking=True), flips.to(device, non_blocking=True)
     images = torch.where(flips[:, None, None, None], images.flip(3), images)
     return normalise(images, dtype).contiguous(memory_format=torch.channels_last)
