@@ -13,7 +13,6 @@ where it was, and on one CPU ends with the same bytes; notebook 4 deletes it onc
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import sys
