@@ -47,7 +47,8 @@ def test_the_printed_table(tmp_path):
 
 
 @pytest.mark.parametrize("mu, verdict", [
-    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"), ([math.nan] * 90 + [0.3] * 10, "fails"), ([], "not tested here"),
+    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"),
+    ([math.nan] * 90 + [0.3] * 10, "fails"), ([], "not tested here"),
 ])  # fmt: skip
 def test_active(mu, verdict):
     assert claims._active(activity(GradCAM=mu), "GradCAM")["verdict"] == verdict
@@ -75,8 +76,10 @@ def ranks(masked, baseline):
     return {"masked": pd.DataFrame({"rank": masked}), "baseline": pd.DataFrame({"rank": baseline})}
 
 
-@pytest.mark.parametrize("lost, won, both, verdict", [(20, 5, 475, "holds"), (6, 4, 490, "inconclusive"), (5, 1, 18, "inconclusive"),
-                                                      (100, 0, 400, "fails"), (2, 30, 468, "fails")])  # fmt: skip
+@pytest.mark.parametrize("lost, won, both, verdict", [
+    (20, 5, 475, "holds"), (6, 4, 490, "inconclusive"), (5, 1, 18, "inconclusive"), (100, 0, 400, "fails"),
+    (2, 30, 468, "fails"),
+])  # fmt: skip
 def test_accuracy(lost, won, both, verdict):
     masked = [2] * lost + [1] * won + [1] * both
     baseline = [1] * lost + [2] * won + [1] * both

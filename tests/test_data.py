@@ -130,7 +130,6 @@ def test_normalisation_is_imagenets():
     image = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
     expected = (1 - torch.tensor(data.MEAN)) / torch.tensor(data.STD)
     torch.testing.assert_close(data.normalise(image)[0, :, 0, 0], expected)
-    torch.testing.assert_close(data.denormalise(data.normalise(image)), torch.ones(1, 3, 2, 2))
 
 
 def test_fit_leaves_what_fits_and_cuts_the_middle():

@@ -46,7 +46,8 @@ def test_cropping_is_exact(batch_norm):
 
 
 @pytest.mark.parametrize("layer", [
-    nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 5, 1, 2), nn.Conv2d(3, 4, 3, 1, 4, dilation=2), nn.Conv2d(3, 4, 3, padding="same"),
+    nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 5, 1, 2), nn.Conv2d(3, 4, 3, 1, 4, dilation=2),
+    nn.Conv2d(3, 4, 3, padding="same"),
     nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, ceil_mode=True),
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("wall_rows", range(1, 12))

@@ -70,7 +70,7 @@ def test_the_measured_activity_from_the_maps(smoke):
                 expected = up[:, 106:].norm(dim=(1, 2)) / up.norm(dim=(1, 2))
                 for image, value in enumerate(expected.tolist()):
                     assert measured.loc[(name, image), column] == pytest.approx(value, abs=1e-4, nan_ok=True), (name, image)
-        _, images = stacks.read(smoke / "runs" / "stacks", dataset)
+        _, images = stacks.read(smoke / "runs" / "stacks", dataset, 128)
         with torch.no_grad():
             predicted = model(data.normalise(images)).argmax(1).tolist()
         assert measured.loc["GradCAM"]["predicted"].tolist() == predicted

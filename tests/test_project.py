@@ -50,7 +50,8 @@ def test_the_lock_pins_what_we_name_and_no_registry():
     pinned = set(re.findall(r"^([a-z0-9._-]+)==", lock, re.MULTILINE))
     named = re.findall(r'^    "([a-zA-Z0-9._-]+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert len(named) > 15 and {name.lower() for name in named} <= pinned
-    wanted = "torch torchvision grad-cam jupyter papermill dvc nbval matplotlib seaborn pydantic safetensors accelerate scikit-learn"
+    wanted = ("torch torchvision grad-cam jupyter papermill dvc nbval matplotlib seaborn pydantic safetensors accelerate "
+              "scikit-learn")  # fmt: skip
     assert set(wanted.split()) <= pinned
     assert "://" not in lock and "-index" not in lock and "--hash=sha256:" in lock
 

@@ -37,7 +37,7 @@ def photograph(source, name):
 
 def test_stack_mix_is_equation_6(source, tmp_path):
     build(source, tmp_path)
-    table, images = stacks.read(tmp_path, "stack-mix")
+    table, images = stacks.read(tmp_path, "stack-mix", 224)
     for row, image in zip(table.to_dict("records"), images, strict=True):
         upper, lower = photograph(source, row["upper"]), photograph(source, row["lower"])
         assert torch.equal(image[:, :170], upper[:, :170]) and torch.equal(image[:, 170:], lower[:, 170:])
@@ -49,7 +49,7 @@ def test_another_wall_moves_the_edge_in_both(source, tmp_path):
     build(source, tmp_path / "a", edge=170)
     build(source, tmp_path / "b", edge=138)
     for dataset in stacks.DATASETS:
-        (first, images), (second, moved) = stacks.read(tmp_path / "a", dataset), stacks.read(tmp_path / "b", dataset)
+        (first, images), (second, moved) = stacks.read(tmp_path / "a", dataset, 224), stacks.read(tmp_path / "b", dataset, 224)
         images, moved = images[:], moved[:]
         assert set(first["edge"]) == {170} and set(second["edge"]) == {138}
         assert all(first["upper"] == second["upper"])
@@ -71,7 +71,7 @@ def test_both_hold_the_same_classes(source, tmp_path):
 def test_the_same_seed_the_same_images(source, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build(source, tmp_path / name, seed=seed)
-    a, b, c = (stacks.read(tmp_path / name, "stack-mix")[1][:] for name in "abc")
+    a, b, c = (stacks.read(tmp_path / name, "stack-mix", 224)[1][:] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -79,7 +79,7 @@ def test_a_longer_dataset_begins_with_the_shorter(source, tmp_path):
     build(source, tmp_path / "a", images=4)
     build(source, tmp_path / "b", images=9)
     for dataset in stacks.DATASETS:
-        assert torch.equal(stacks.read(tmp_path / "b", dataset)[1][:4], stacks.read(tmp_path / "a", dataset)[1][:])
+        assert torch.equal(stacks.read(tmp_path / "b", dataset, 224)[1][:4], stacks.read(tmp_path / "a", dataset, 224)[1][:])
 
 
 def test_a_refused_image_is_replaced_and_stays_in_the_manifest(source, tmp_path):
@@ -114,7 +114,7 @@ def test_no_pair_comes_twice(source, tmp_path):
 
 def test_without_a_generator_stack_gen_is_empty(source, tmp_path):
     build(source, tmp_path, generator=None)
-    assert len(stacks.read(tmp_path, "stack-gen")[1]) == 0 and len(stacks.read(tmp_path, "stack-mix")[1]) == 7
+    assert len(stacks.read(tmp_path, "stack-gen", 224)[1]) == 0 and len(stacks.read(tmp_path, "stack-mix", 224)[1]) == 7
 
 
 def test_ready_images_are_taken_as_they_are(source, tmp_path):
@@ -122,13 +122,13 @@ def test_ready_images_are_taken_as_they_are(source, tmp_path):
     ready.mkdir(parents=True)
     Image.fromarray(np.full((224, 224, 3), 77, np.uint8)).save(ready / "one.png")
     build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
-    table, images = stacks.read(tmp_path / "out", "stack-mix")
+    table, images = stacks.read(tmp_path / "out", "stack-mix", 224)
     assert table["label"].tolist() == [1] and (images[:] == 77).all()
 
 
 def test_pictures_read_what_is_asked_for(source, tmp_path):
     build(source, tmp_path)
-    table, images = stacks.read(tmp_path, "stack-mix")
+    table, images = stacks.read(tmp_path, "stack-mix", 224)
     assert len(images) == 7 and torch.equal(images[2:4], torch.stack([images[2], images[3]]))
     assert torch.equal(images[-1], read_image(tmp_path / table["path"].iloc[-1])) and len(images[7:]) == 0
 
@@ -137,11 +137,11 @@ def test_what_lies_outside_the_datasets(source, tmp_path):
     table = build(source, tmp_path)
     validation = read_manifest(source, "val")
     used = {*table["upper"], *table["lower"]}
-    found = stacks.outside(validation, tmp_path, 100, 0)
+    found = stacks.outside(validation, tmp_path, 224, 100, 0)
     names = ["/".join(file.parts[-2:]) for file in found.files]
     photographs = [name for name in used if "scene" not in name]
     assert len(names) == len(set(names)) == len(validation) - len(photographs) and not used & set(names)
-    assert stacks.outside(validation, tmp_path, 3, 0).files == found.files[:3]
+    assert stacks.outside(validation, tmp_path, 224, 3, 0).files == found.files[:3]
 
 
 def test_ready_stack_mix_images_are_of_the_right_size(source, tmp_path):
@@ -158,7 +158,7 @@ def test_ready_stack_gen_images_go_through_the_papers_preprocessing(source, tmp_
         coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(size)
         coarse.save(tmp_path / "ready" / name)
     table = build(source, tmp_path / "out", gen_dir=str(tmp_path / "ready"), generator="folder")
-    rows, images = stacks.read(tmp_path / "out", "stack-gen")
+    rows, images = stacks.read(tmp_path / "out", "stack-gen", 224)
     # The authors' own, on Pillow's images: Resize(256), CenterCrop(224); by name, in a flat folder.
     theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
     for image, name in zip(images, ("a.jpg", "b.png"), strict=True):
@@ -176,7 +176,7 @@ def test_ready_images_need_no_others(source, tmp_path):
     settings = Stacks(images=2, mix_dir=str(tmp_path / "ready"), gen_dir=None, generator=None)
     none = data.read_manifest(source, "val").iloc[:0]
     table = stacks.build(settings, none, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
-    assert table["dataset"].tolist() == ["stack-mix"] and (stacks.read(tmp_path, "stack-mix")[1][:] == 9).all()
+    assert table["dataset"].tolist() == ["stack-mix"] and (stacks.read(tmp_path, "stack-mix", 224)[1][:] == 9).all()
 
 
 def test_only_animals_are_stacked(source, tmp_path):

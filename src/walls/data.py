@@ -95,12 +95,6 @@ def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return tf.normalize(tf.to_dtype(images, dtype, scale=True), MEAN, STD)
 
 
-def denormalise(images: Tensor) -> Tensor:
-    """The inverse of `normalise`, clipped to [0, 1]."""
-    mean, std = (torch.tensor(c).reshape(3, 1, 1).to(images) for c in (MEAN, STD))
-    return (images * std + mean).clamp(0, 1)
-
-
 class Images(Dataset):
     """Manifest rows as (image (3, size, size) uint8, label, flip), cropped at random where a `crop_area` is given.
 

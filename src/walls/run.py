@@ -18,15 +18,13 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import yaml
 
 import walls
 from walls import params, paths
 
 NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
              "cams": "6_cams", "paper": "7_paper"}  # fmt: skip
-# The parameter that tells a matrix stage's runs apart, and what it can be.
-MEMBER = {"train": "which", "cams": "dataset"}
-MEMBERS = {"train": ("masked", "baseline"), "cams": ("stack-mix", "stack-gen")}
 
 
 def execute(stage: str) -> Path:
@@ -39,13 +37,16 @@ def execute(stage: str) -> Path:
     from papermill.exceptions import PapermillExecutionError
 
     name, _, member = stage.partition("@")
-    if name not in NOTEBOOKS or member not in MEMBERS.get(name, ("",)):
+    root = paths.root()
+    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    # What tells a matrix stage's runs apart is a parameter of its notebook.
+    key, members = next(iter(stages.get(name, {}).get("matrix", {}).items()), ("", [""]))
+    if name not in NOTEBOOKS or member not in members:
         raise ValueError(f"stage: got {stage or 'nothing'}; takes one that `dvc stage list` shows")
     params.load()
     values = dvc.api.params_show(stages=stage)
     if member:
-        values[MEMBER[name]] = member
-    root = paths.root()
+        values[key] = member
     folder = paths.runs(stage.replace("@", "-"))
     folder.mkdir(parents=True, exist_ok=True)
     failed = folder.with_name(folder.name + ".failed.ipynb")

@@ -5,7 +5,7 @@ STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -52,17 +52,18 @@ def build(
             for index, (label, name) in enumerate(tqdm(classes, dataset, mininterval=1)):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
-                    image = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
+                    draw = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
                     pair = (row["upper"], row["lower"])
                     if attempt == ATTEMPTS:
-                        raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an earlier one; "
-                                         "takes more data.val_images, fewer stacks.images or fewer rejects")  # fmt: skip
+                        raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an "
+                                         "earlier one; takes more data.val_images, fewer stacks.images or fewer "
+                                         "rejects")  # fmt: skip
                     if pair in drawn:
                         continue
                     drawn.add(pair)
                     row["reject"] = refused.get((dataset, seed, *pair), "")
                     if not row["reject"]:
-                        rows.append(_write(image, row, folder))
+                        rows.append(_write(draw(), row, folder))
                         break
                     rows.append(row)
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -71,26 +72,26 @@ def build(
 
 
 class Pictures(Sequence):
-    """Image files of one size, read when asked for: an index gives (3, H, W), a slice (N, 3, H, W), uint8."""
+    """Image files, read and fitted to one size when asked for: an index gives (3, H, W), a slice (N, 3, H, W), uint8."""
 
-    def __init__(self, files: Sequence[Path]):
-        self.files = list(files)
+    def __init__(self, files: Sequence[Path], size: int):
+        self.files, self.size = list(files), size
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int | slice) -> Tensor:
         if isinstance(index, slice):
-            images = [read_image(file) for file in self.files[index]]
-            return torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
-        return read_image(self.files[index])
+            images = [self[i] for i in range(len(self))[index]]
+            return torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+        return fit(read_image(self.files[index]), self.size)
 
 
-def read(folder: Path, dataset: str) -> tuple[pd.DataFrame, Pictures]:
+def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pictures]:
     """The accepted images of one dataset: their manifest rows and their pictures; there may be none."""
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
-    return table, Pictures([folder / path for path in table["path"]])
+    return table, Pictures([folder / path for path in table["path"]], image_size)
 
 
 def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
@@ -106,13 +107,13 @@ def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
     return found
 
 
-def outside(validation: pd.DataFrame, folder: Path, count: int, seed: int) -> Pictures:
+def outside(validation: pd.DataFrame, folder: Path, image_size: int, count: int, seed: int) -> Pictures:
     """Up to `count` validation images that no stacked image below `folder` is made of: what methods may be tuned on."""
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     used = {*table["upper"], *table["lower"]}
     free = [path for path in validation["path"] if "/".join(Path(path).parts[-2:]) not in used]
     order = stream(seed, "outside").permutation(len(free))[:count]
-    return Pictures([Path(free[i]) for i in order])
+    return Pictures([Path(free[i]) for i in order], image_size)
 
 
 def swap(images: Tensor, others: Tensor, edge: int) -> tuple[Tensor, Tensor]:
@@ -141,20 +142,20 @@ def _row(dataset: str, index: int, attempt: int, label: int, name: str, edge: in
     return dict(zip(COLUMNS, (dataset, index, attempt, label, name, edge, "", "", seed, "", ""), strict=True))
 
 
-def _gen(row: dict, image_size: int) -> Tensor:
-    """One drawn scene with two animals of the row's species."""
+def _gen(row: dict, image_size: int) -> Callable[[], Tensor]:
+    """Name a scene with two animals of the row's species, in `row`; what draws it."""
     row["upper"] = row["lower"] = f"scene {row['index']}, attempt {row['attempt']}"
-    drawn = critters.draw_stack(row["seed"], row["index"], row["label"], row["edge"], image_size, row["attempt"])
-    return torch.from_numpy(drawn).permute(2, 0, 1)
+    scene = (row["seed"], row["index"], row["label"], row["edge"], image_size, row["attempt"])
+    return lambda: torch.from_numpy(critters.draw_stack(*scene)).permute(2, 0, 1)
 
 
-def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Tensor:
-    """Two different validation images of the row's class, cut together at the edge."""
+def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Callable[[], Tensor]:
+    """Name two different validation images of the row's class, in `row`; what cuts them together at the edge."""
     own = manifest[manifest["label"] == row["label"]]
     random = stream(row["seed"], "stack-mix", row["index"], row["attempt"])
     first, second = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
     row["upper"], row["lower"] = ("/".join(Path(path).parts[-2:]) for path in (first, second))
-    return stack(fit(read_image(first), image_size), fit(read_image(second), image_size), row["edge"])
+    return lambda: stack(fit(read_image(first), image_size), fit(read_image(second), image_size), row["edge"])
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
