@@ -435,3 +435,13 @@ def test_opticams_authors_divide_by_zero_and_we_do_not(tiny):
 def split(model, images):
     with torch.no_grad():
         return model.features(images), model(images).argmax(1)
+
+
+def test_all_gradient_methods_share_one_pass(tiny):
+    calls = {"features": 0, "head": 0}
+    for part in calls:
+        getattr(tiny, part).register_forward_hook(lambda *_, part=part: calls.update({part: calls[part] + 1}))
+    cams.saliency_maps(tiny, noise(2), ["GradCAM", "GradCAM++", "XGradCAM", "HiResCAM", "LayerCAM", "EigenCAM"])
+    assert calls == {"features": 1, "head": 1}
+    cams.saliency_maps(tiny, noise(2), ["EigenCAM"])
+    assert calls == {"features": 2, "head": 1}  # what needs no gradient asks the head nothing

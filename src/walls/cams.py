@@ -1,7 +1,7 @@
 """Saliency maps: any set of methods (methods.py) behind one call, on a network split as f∘g.
 
-All methods share one pass of the backbone, to **B**, and one gradient of the head at **B**; what asks only for logits
-computes only the rows that the head can see.
+All methods share one pass of the backbone, to **B**, and one gradient of the head at **B** (split.py); what asks only for
+logits computes only the rows that the head can see.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from walls.methods import METHODS, Split
+from walls.methods import METHODS
 from walls.models import Classifier
+from walls.split import Split
 
 
 def saliency_maps(
@@ -38,7 +39,6 @@ def saliency_maps(
         raise ValueError(f"images: got {tuple(images.shape)}; takes (N, 3, H, W), with one target each")
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}; takes 1 or more")
-    _finite_weights(model)
     parameter = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -49,9 +49,7 @@ def saliency_maps(
             batch = images[start : start + batch_size].to(parameter)
             chosen = None if targets is None else targets[start : start + batch_size].to(parameter.device)
             _finite_images(batch, start)
-            features, gradient, logits = _gradient(model, batch, chosen)
-            chosen = logits.argmax(1) if chosen is None else chosen
-            split = Split(model, batch, features, gradient, logits, chosen, batch_size, opticam_steps, opticam_lr)
+            split = Split(model, batch, chosen, batch_size, opticam_steps, opticam_lr)
             with torch.no_grad():
                 for name in methods:
                     batches[name].append(METHODS[name](split).to(parameter).clamp_min(0))
@@ -90,31 +88,8 @@ def _min_max(maps: Tensor) -> Tensor:
     return (maps - low) / (1e-7 + (maps - low).amax((1, 2), keepdim=True))  # 1e-7: the library's guard
 
 
-def _gradient(model: Classifier, images: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """**B**, g = ∇_B of the target's logit, and the logits: one backbone pass, one gradient of the head alone."""
-    with torch.no_grad():
-        features = model.features(images).to(images.dtype)  # under autocast, **B** and the maps keep their precision
-    if not torch.isfinite(features).all():
-        raise ValueError("features: they overflow to NaN or infinity; takes smaller pixels or weights, or a wider precision")
-    with torch.enable_grad():
-        leaf = features.detach().requires_grad_()
-        logits = model.head(leaf).to(images.dtype)
-        targets = logits.argmax(1) if targets is None else targets
-        if ((targets < 0) | (targets >= logits.shape[1])).any():
-            raise ValueError(f"targets: got {targets.tolist()}; takes 0 to {logits.shape[1] - 1}")
-        (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), leaf)
-    return features, gradient, logits.detach()
-
-
 def _finite_images(images: Tensor, start: int) -> None:
     """ValueError naming the first image that holds NaN or infinity, by its place in the whole call."""
     bad = (~torch.isfinite(images)).flatten(1).any(1).nonzero()
     if len(bad):
         raise ValueError(f"images: image {start + int(bad[0])} holds NaN or infinity; takes finite pixels")
-
-
-def _finite_weights(model: nn.Module) -> None:
-    """ValueError naming the first parameter or buffer that holds NaN or infinity."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"model: {name} holds NaN or infinity; takes finite weights")

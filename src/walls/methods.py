@@ -1,6 +1,6 @@
 """Every saliency method, one function each, registered under the name that params.yaml, tables and figures show.
 
-A method turns a `Split` (one batch, the network cut at **B**) into raw maps (N, h, w). Adding one is adding a function:
+A method turns a `Split` (split.py: one batch, the network cut at **B**) into raw maps (N, h, w). Adding one is adding a function:
 
     @method("MyCAM")
     def my_cam(split: Split) -> Tensor:
@@ -11,7 +11,6 @@ Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the me
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pytorch_grad_cam as library
@@ -20,33 +19,8 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWe
 from torch import Tensor, nn
 
 from walls import opticam
-from walls.models import Classifier, WallLinear
-
-
-@dataclass(frozen=True)
-class Split:
-    """One batch of N images, what f∘g makes of it, and the call's settings: all that a method may use."""
-
-    model: Classifier
-    images: Tensor  # (N, 3, H, W), normalised
-    features: Tensor  # B, rectified: (N, C, h, w)
-    gradient: Tensor  # g: (N, C, h, w)
-    logits: Tensor  # (N, classes)
-    targets: Tensor  # (N,), class indices
-    batch_size: int  # how many images may go through the network at once
-    opticam_steps: int
-    opticam_lr: float
-
-    @property
-    def score(self) -> Tensor:
-        """y, the target's logit: (N,)."""
-        return self.logits.gather(1, self.targets[:, None])[:, 0]
-
-    def scores(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The targets' logits of other images, (M,), computed from the rows that the head can see alone."""
-        logits = self.model(images.contiguous(memory_format=torch.channels_last))  # the faster layout
-        return logits.gather(1, targets[:, None])[:, 0].to(self.logits)
-
+from walls.models import WallLinear
+from walls.split import Split
 
 METHODS: dict[str, Callable[[Split], Tensor]] = {}
 
@@ -102,7 +76,7 @@ def scorecam(split: Split) -> Tensor:
     that is zero everywhere masks every image to the same one, which is scored once.
     """
     live = split.features.flatten(2).any(2)  # (N, C)
-    blank = split.model(torch.zeros_like(split.images[:1]))[0, split.targets].to(split.logits)  # (N,)
+    blank = split.model(torch.zeros_like(split.images[:1]))[0, split.targets].to(split.features)  # (N,)
     scores = blank[:, None].repeat(1, live.shape[1])
     for chunk in live.nonzero().split(split.batch_size):  # pairs (image, channel)
         image, channel = chunk.unbind(1)
