@@ -1,6 +1,7 @@
 """Every saliency method, one function each, registered under the name that params.yaml, tables and figures show.
 
-A method turns a `Split` (split.py: one batch, the network cut at **B**) into raw maps (N, h, w). Adding one is adding a function:
+A method turns a `Split` (split.py: one batch, the network cut at **B**) into raw maps (N, h, w). Adding one is adding a
+function:
 
     @method("MyCAM")
     def my_cam(split: Split) -> Tensor:
