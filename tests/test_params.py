@@ -71,7 +71,7 @@ def test_values_are_read(tmp_path):
     ("train_images: 3000", "train_images: 9", "data.train_images: got 9; takes at least one per class, 10"),
     ("generator: critters", "generator: folder", "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images"),
     ("generator: critters", "generator: dalle", "stacks.generator: got 'dalle'; takes critters, diffusers, folder"),
-    ("generator: critters", "generator: diffusers", "stacks.model: got null; takes a text-to-image model's Hugging Face name"),
+    ("generator: critters", "generator: diffusers", "stacks.model: got null; takes a text-to-image model's Hugging Face"),
     ("model: null ", "model: a/b ", "stacks.model: got a/b; takes null with the generator critters, and a model with diff"),
     ("model: null ", "model: 7 ", "stacks.model: got 7; takes a text-to-image model's Hugging Face name or folder"),
     ("model: null ", "model: '' ", "stacks.model: got ''; takes a text-to-image model's Hugging Face name or folder"),

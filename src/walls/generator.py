@@ -150,15 +150,15 @@ def load(model: str):
         raise ValueError(f"stacks.generator: diffusers needs {' and '.join(missing)}; pip install {' '.join(missing)}")
     from diffusers import AutoPipelineForText2Image
 
-    gpu = torch.cuda.is_available()
+    device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
     folder = Path(model).expanduser()
     try:
         # safetensors alone: a pickle may hold code.
-        pipeline = AutoPipelineForText2Image.from_pretrained(
-            folder if folder.is_dir() else model, dtype=torch.float16 if gpu else torch.float32, use_safetensors=True)  # fmt: skip
+        source = folder if folder.is_dir() else model
+        pipeline = AutoPipelineForText2Image.from_pretrained(source, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ValueError(f"stacks.model: got {model}, which doesn't load ({reason}); takes the Hugging Face name or the "
                          "folder of a text-to-image model, its weights in safetensors") from None  # fmt: skip
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to("cuda" if gpu else "cpu")
+    return pipeline.to(device)

@@ -63,8 +63,10 @@ def build(
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     if dataset == "stack-mix":
                         draw = _mix(row, manifest, image_size)
+                    elif settings.generator == "critters":
+                        draw = _gen(row, image_size)
                     else:
-                        draw = _gen(row, image_size) if settings.generator == "critters" else _paint(row, image_size, painter)
+                        draw = _paint(row, image_size, painter)
                     pair = (row["upper"], row["lower"])
                     if attempt == ATTEMPTS:
                         raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an "
