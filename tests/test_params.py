@@ -57,7 +57,7 @@ def test_values_are_read(tmp_path):
     ("lr: 0.05", "lr: .inf", "train.lr: got inf; takes a number above 0"),
     ("lr: 0.05", "lr: .nan", "train.lr: got nan; takes a number above 0"),
     ("classes: 10", "classes: 11", "data.classes: got 11; takes 2 to 10 with critters"),
-    ("name: critters", "name: tiny-imagenet", "stacks.generator: got critters; takes folder or null with tiny-imagenet"),
+    ("name: critters", "name: tiny-imagenet", "stacks.generator: got critters; takes diffusers, folder or null with tiny-"),
     ("name: critters", "name: imagenet", "data.root: got null; takes the path of a folder of images with"),
     ("name: critters", "name: folder", "data.root: got null; takes the path of a folder of images with"),
     ("name: critters", "name: none", "model.checkpoint: got null; takes a folder of trained models with data.name none"),
@@ -70,7 +70,11 @@ def test_values_are_read(tmp_path):
     ("val_images: 500", "val_images: all", "data.val_images: got 'all'; takes a whole number, at least two images"),
     ("train_images: 3000", "train_images: 9", "data.train_images: got 9; takes at least one per class, 10"),
     ("generator: critters", "generator: folder", "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images"),
-    ("generator: critters", "generator: dalle", "stacks.generator: got 'dalle'; takes critters, folder"),
+    ("generator: critters", "generator: dalle", "stacks.generator: got 'dalle'; takes critters, diffusers, folder"),
+    ("generator: critters", "generator: diffusers", "stacks.model: got null; takes a text-to-image model's Hugging Face"),
+    ("model: null ", "model: a/b ", "stacks.model: got a/b; takes null with the generator critters, and a model with diff"),
+    ("model: null ", "model: 7 ", "stacks.model: got 7; takes a text-to-image model's Hugging Face name or folder"),
+    ("model: null ", "model: '' ", "stacks.model: got ''; takes a text-to-image model's Hugging Face name or folder"),
     ("val_images: 500", "val_images: 19", "data.val_images: got 19; takes at least two per class, 20"),
     ("RandomCAM]", "RandomCAM, HiResCAM]", "cams.methods: got ['GradCAM'"),
     ("RandomCAM]", "RandomCAMM]", "cams.methods: got RandomCAMM; did you mean RandomCAM? takes GradCAM, "),
@@ -105,6 +109,20 @@ def test_animals_of_a_folder_are_nobodys_knowledge(tmp_path):
 
 def test_a_file_from_before_animals_means_the_same(tmp_path):
     assert load(tmp_path, TEXT.replace("  animals: false", "  # no")).data.animals is False
+
+
+def test_a_model_draws_for_every_source_with_classes(tmp_path):
+    text = TEXT.replace("generator: critters", "generator: diffusers").replace("model: null ", "model: owner/name ")
+    assert load(tmp_path, text).stacks.model == "owner/name"
+    assert load(tmp_path, text.replace("name: critters", "name: tiny-imagenet")).stacks.generator == "diffusers"
+    with pytest.raises(ValueError, match=r"^stacks\.gen_dir: got .*; takes null with the generator diffusers, which draws"):
+        load(tmp_path, text.replace("gen_dir: null", f"gen_dir: {tmp_path}"))
+    with pytest.raises(ValueError, match=r"stacks\.generator: got diffusers; takes folder or null with data\.name none"):
+        load(tmp_path, text.replace("name: critters", "name: none"))
+
+
+def test_a_file_from_before_the_model_means_the_same(tmp_path):
+    assert load(tmp_path, TEXT.replace("  model: null", "  # no")).stacks.model is None
 
 
 @pytest.mark.parametrize("names", [("masked.safetensors", "baseline.safetensors"),

@@ -75,8 +75,10 @@ class Stacks(Section):
     images: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
     mix_dir: takes("a folder of ready STACK-MIX images, or null to build them", str | None)
     gen_dir: takes("a folder of ready STACK-GEN images, or null to draw them", str | None)
-    generator: takes("critters, folder (the images of gen_dir), or null where the images have no generator",
-                     Literal["critters", "folder"] | None)  # fmt: skip
+    generator: takes("critters, diffusers, folder (the images of gen_dir), or null where the images have no generator",
+                     Literal["critters", "diffusers", "folder"] | None)  # fmt: skip
+    model: takes("a text-to-image model's Hugging Face name or folder with the generator diffusers, else null",
+                 Annotated[str, Field(min_length=1)] | None) = None  # fmt: skip
 
 
 class Cams(Section):
@@ -192,7 +194,18 @@ def _crosschecks(p: Params):
         yield (f"theory.pool: got {p.theory.pool} with a kernel of {p.theory.kernel}; takes a number of which twice divides "
                f"{THEORY_ROWS} - kernel + 1, so that h' is whole and even")  # fmt: skip
     if stacks.generator == "critters" and data.name != "critters":
-        yield f"stacks.generator: got critters; takes folder or null with {data.name}, whose classes it can't draw"
+        others = "folder or null" if data.name == "none" else "diffusers, folder or null"
+        yield f"stacks.generator: got critters; takes {others} with {data.name}, whose classes it can't draw"
+    if stacks.generator == "diffusers":
+        if data.name == "none":
+            yield "stacks.generator: got diffusers; takes folder or null with data.name none, which has no classes to name"
+        if stacks.model is None:
+            yield f"stacks.model: got null; takes {_described(('stacks', 'model'))}"
+        if stacks.gen_dir is not None:
+            yield f"stacks.gen_dir: got {stacks.gen_dir}; takes null with the generator diffusers, which draws the images"
+    elif stacks.model is not None:
+        got, generator = stacks.model, stacks.generator or "null"
+        yield f"stacks.model: got {got}; takes null with the generator {generator}, and a model with diffusers"
     if stacks.generator == "folder" and stacks.gen_dir is None:
         yield "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images with the generator folder"
     known = method_names()

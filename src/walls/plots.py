@@ -56,9 +56,9 @@ def collect(runs: Path, folder: Path) -> list[str]:
     return [file.name for file in found]
 
 
-def dead_band(ax: Axes, first: float, last: float, width: float, over_heat: bool = False) -> None:
+def dead_band(ax: Axes, first: float, last: float, width: float, over_heat: bool = False, left: float = 0) -> None:
     """Mark the rows `first` to `last` of an image drawn on `ax`; `over_heat`: by an outline that leaves colours alone."""
-    place = {"xy": (-0.5, first - 0.5), "width": width, "height": last - first}
+    place = {"xy": (left - 0.5, first - 0.5), "width": width, "height": last - first}
     if over_heat:
         ax.add_patch(Rectangle(**place, facecolor="none", edgecolor="white", hatch="//", linewidth=0, alpha=0.25))
         ax.add_patch(Rectangle(**place, facecolor="none", edgecolor=DEAD, linewidth=1.6))
@@ -87,6 +87,20 @@ def contact_sheet(images: Sequence[Tensor], titles: Sequence[str], columns: int,
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
         show(ax, image, edge)
         ax.set_title(title, fontsize=7, pad=2)
+    return figure
+
+
+def crop_sheet(
+    images: Sequence[Tensor], titles: Sequence[str], frames: Sequence[tuple[int, int, int]], columns: int, edge: float
+) -> Figure:
+    """Images as in `contact_sheet`, with the square (top, left, size) to be cut out of each and the dead zone in it.
+
+    `edge`: the share of the square's height at which the dead zone begins.
+    """
+    figure = contact_sheet(images, titles, columns)
+    for ax, (top, left, size) in zip(figure.axes, frames, strict=True):
+        dead_band(ax, top + edge * size, top + size, size, left=left)
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), size, size, facecolor="none", edgecolor=SEEN, linewidth=1.6))
     return figure
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from walls import critters
 from walls.data import fit, read_image, stream
+from walls.generator import Painter, Sample
 from walls.params import Stacks
 
 DATASETS = ("stack-mix", "stack-gen")
@@ -30,14 +31,22 @@ def stack(upper: Tensor, lower: Tensor, edge: int) -> Tensor:
 
 
 def build(
-    settings: Stacks, manifest: pd.DataFrame, edge: int, image_size: int, seed: int, folder: Path, rejects: Path
+    settings: Stacks,
+    manifest: pd.DataFrame,
+    edge: int,
+    image_size: int,
+    seed: int,
+    folder: Path,
+    rejects: Path,
+    painter: Painter | None = None,
 ) -> pd.DataFrame:
     """Write both datasets below `folder` and return their manifest, one row per image tried.
 
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
     path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
-    the manifest may then be empty. Raises ValueError for a class with fewer than two images.
+    the manifest may then be empty. `painter`: what draws STACK-GEN for the generator diffusers. Raises ValueError for a
+    class with fewer than two images.
     """
     refused = read_rejects(rejects)
     rows: list[dict] = []
@@ -52,7 +61,12 @@ def build(
             for index, (label, name) in enumerate(tqdm(classes, dataset, mininterval=1)):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
-                    draw = _mix(row, manifest, image_size) if dataset == "stack-mix" else _gen(row, image_size)
+                    if dataset == "stack-mix":
+                        draw = _mix(row, manifest, image_size)
+                    elif settings.generator == "critters":
+                        draw = _gen(row, image_size)
+                    else:
+                        draw = _paint(row, image_size, painter)
                     pair = (row["upper"], row["lower"])
                     if attempt == ATTEMPTS:
                         raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an "
@@ -147,6 +161,13 @@ def _gen(row: dict, image_size: int) -> Callable[[], Tensor]:
     row["upper"] = row["lower"] = f"scene {row['index']}, attempt {row['attempt']}"
     scene = (row["seed"], row["index"], row["label"], row["edge"], image_size, row["attempt"])
     return lambda: torch.from_numpy(critters.draw_stack(*scene)).permute(2, 0, 1)
+
+
+def _paint(row: dict, image_size: int, painter: Painter) -> Callable[[], Tensor]:
+    """Name a sample of the text-to-image model, of two of the row's animals, in `row`; what draws and crops it."""
+    sample = Sample(painter.model, row["class"], row["seed"], row["index"], row["attempt"])
+    row["upper"] = row["lower"] = sample.name
+    return lambda: painter.draw(sample, image_size)
 
 
 def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Callable[[], Tensor]:
