@@ -1,9 +1,10 @@
 # make repro   set up everything and rebuild the paper
 # make test    set up everything and run the tests
+# make site    set up everything and build site/ from the committed run
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup repro test test-long lock
+.PHONY: setup repro test test-long site lock
 
 setup: .venv/.ready
 
@@ -21,6 +22,9 @@ repro: setup
 
 test: setup
 	pytest
+
+site: setup
+	python -m walls.site
 
 # What needs longer: training killed at random moments.
 test-long: setup
