@@ -12,7 +12,7 @@ import torch
 from walls import models
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = {".venv", ".git", "runs", "data", "models", ".resume", "__pycache__", "cache", "tmp"}
+GENERATED = {".venv", ".git", "runs", "data", "models", ".resume", "__pycache__", "cache", "tmp", "site"}
 
 
 def copy_tree(target: Path, preset: str | None = None) -> Path:
