@@ -123,25 +123,6 @@ def test_changing_the_lower_part_changes_no_logit(tiny):
     assert evaluation.follows_upper(tiny, images, 150)["lower_changed"] == 18
 
 
-class Bright(torch.nn.Module):
-    """Two classes; the logit of class 1 is the image's sum over its left half."""
-
-    def forward(self, images):
-        score = images[:, :, :, : images.shape[3] // 2].sum((1, 2, 3))
-        return torch.stack([torch.zeros_like(score), score], 1)
-
-
-def test_average_drop_and_increase_by_hand():
-    images = torch.zeros(2, 1, 2, 4)
-    images[0, 0, 0, 0], images[1, 0, 0, 0] = 1.0, -1.0
-    maps = torch.zeros(2, 2, 4)
-    maps[:, :, 1:] = 1.0  # hides the one pixel that counts
-    found = opticam.average_drop(Bright(), images, maps, torch.tensor([1, 1]))
-    p, o = torch.tensor([1.0, -1.0], dtype=torch.float64).sigmoid(), 0.5
-    assert found["average_drop"] == pytest.approx(100 * float((p[0] - o) / p[0]) / 2, rel=1e-6)  # the second rises: no drop
-    assert found["average_increase"] == pytest.approx(50)
-
-
 def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
     monkeypatch.setattr(evaluation, "TUNED_LR", (0.01, 10.0))
     monkeypatch.setattr(evaluation, "TUNED_STEPS", (1,))

@@ -72,7 +72,7 @@ def test_the_measured_activity_from_the_maps(smoke):
                     assert measured.loc[(name, image), column] == pytest.approx(value, abs=1e-4, nan_ok=True), (name, image)
         _, images = stacks.read(smoke / "runs" / "stacks", dataset, 128)
         with torch.no_grad():
-            predicted = model(data.normalise(images)).argmax(1).tolist()
+            predicted = model(data.normalise(images[:])).argmax(1).tolist()
         assert measured.loc["GradCAM"]["predicted"].tolist() == predicted
 
 

@@ -1,0 +1,114 @@
+"""Opti-CAM: Definition 6, where it differs from its authors' code, and how maps do as masks."""
+
+import pytest
+import torch
+from conftest import make_tiny, noise
+from torch import nn
+
+from benchmarks.cams import Whole, plain_opticam
+from walls import cams, opticam
+
+
+def score(model, images, features, weights, targets):
+    maps = (weights[:, :, None, None] * features).sum(1, keepdim=True)
+    mask = opticam._unit(nn.functional.interpolate(maps, images.shape[2:], mode="bilinear"))
+    return model(images * mask).gather(1, targets[:, None])[:, 0]
+
+
+def test_opticam_improves_on_its_start(tiny):
+    images = noise(4)
+    with torch.no_grad():
+        features, targets = tiny.features(images), tiny(images).argmax(1)
+        uniform = torch.full(features.shape[:2], 1 / features.shape[1])
+        start = score(tiny, images, features, uniform, targets)
+        # The weights that made the map: least squares, since the map is linear in them.
+        maps = opticam.optimise(tiny, images, features, targets, 25, 0.1)
+        end = torch.stack([score(tiny, images[i : i + 1], features[i : i + 1],
+                                 torch.linalg.lstsq(features[i].flatten(1).T, maps[i].flatten()[:, None]).solution.T,
+                                 targets[i : i + 1])[0] for i in range(4)])  # fmt: skip
+    assert (end > start + 1e-3).all()
+
+
+def test_without_a_step_opticam_is_the_mean_feature_map(tiny):
+    images = noise(2)
+    with torch.no_grad():
+        features, targets = tiny.features(images), tiny(images).argmax(1)
+    torch.testing.assert_close(opticam.optimise(tiny, images, features, targets, 0, 0.1), features.mean(1))
+
+
+def test_opticam_keeps_the_best_weights_it_met(tiny):
+    images = noise(2)
+    with torch.no_grad():
+        features, targets = tiny.features(images), tiny(images).argmax(1)
+    # A step far too long leaves the good start for a worse corner: the start must come back.
+    model = lambda x: -(x - images).square().sum((1, 2, 3))[:, None].repeat(1, 5)  # best where nothing is masked
+    values = [opticam.optimise(model, images, features, targets, steps, 1e4) for steps in (0, 3)]
+    scores = [
+        model(images * opticam._unit(nn.functional.interpolate(v[:, None], (224, 224), mode="bilinear")))[:, 0]
+        for v in values
+    ]
+    assert (scores[1] >= scores[0]).all()
+
+
+def test_opticam_on_an_empty_feature_map_is_finite(tiny):
+    images = noise(1)
+    empty = opticam.optimise(tiny, images, torch.zeros(1, 16, 14, 14), torch.tensor([0]), 2, 0.1)
+    assert (empty == 0).all()
+
+
+def test_opticam_is_definition_6_as_its_authors_do_it_where_nothing_stops():
+    """The plain loop's map after T steps is ours, where the score rises all the way."""
+    model, images = make_tiny(), noise(4)
+    ours = opticam.optimise(model, images, *split(model, images), 4, 1e-3)
+    for i, expected in enumerate(torch.cat([plain_opticam(Whole(model), x, 5, 1e-3) for x in images.split(1)])):
+        torch.testing.assert_close(ours[i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_opticam_stops_image_by_image():
+    """The authors' loop stops by the batch's sum, so a map depends on its batch-mates; ours doesn't."""
+    model, images = make_tiny(), noise(4)
+    rates = {"steps": 20, "lr": 2.0}
+    together = plain_opticam(Whole(model), images, **rates)
+    alone = torch.cat([plain_opticam(Whole(model), x, **rates) for x in images.split(1)])
+    assert not torch.allclose(together, alone, rtol=1e-2)
+    model, images = model.double(), images.double()
+    together = opticam.optimise(model, images, *split(model, images), **rates)
+    alone = torch.cat([opticam.optimise(model, x, *split(model, x), **rates) for x in images.split(1)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def test_opticams_authors_divide_by_zero_and_we_do_not(tiny):
+    with torch.no_grad():
+        tiny.features[-2].bias[:] = -1e3
+        tiny.features[-2].bias[0] = 1.0
+        tiny.features[-2].weight[0] = 0.0  # one channel, constant everywhere
+    images = noise(1)
+    assert torch.isfinite(cams.saliency_maps(tiny, images, ["Opti-CAM"], opticam_steps=2)["Opti-CAM"]).all()
+    network = Whole(tiny)
+    combined = tiny.features(images).mean(1, keepdim=True)
+    assert torch.isnan((combined - combined.amin()) / (combined.amax() - combined.amin())).all()
+    assert torch.isfinite(plain_opticam(network, images, 2, 0.1)).logical_not().any()
+
+
+def split(model, images):
+    with torch.no_grad():
+        return model.features(images), model(images).argmax(1)
+
+
+class Bright(torch.nn.Module):
+    """Two classes; the logit of class 1 is the image's sum over its left half."""
+
+    def forward(self, images):
+        score = images[:, :, :, : images.shape[3] // 2].sum((1, 2, 3))
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_average_drop_and_increase_by_hand():
+    images = torch.zeros(2, 1, 2, 4)
+    images[0, 0, 0, 0], images[1, 0, 0, 0] = 1.0, -1.0
+    maps = torch.zeros(2, 2, 4)
+    maps[:, :, 1:] = 1.0  # hides the one pixel that counts
+    found = opticam.average_drop(Bright(), images, maps, torch.tensor([1, 1]))
+    p, o = torch.tensor([1.0, -1.0], dtype=torch.float64).sigmoid(), 0.5
+    assert found["average_drop"] == pytest.approx(100 * float((p[0] - o) / p[0]) / 2, rel=1e-6)  # the second rises: no drop
+    assert found["average_increase"] == pytest.approx(50)
