@@ -10,24 +10,20 @@ one image at a time, with its authors' demo settings.
 """
 
 import contextlib
-import datetime
 import io
-import platform
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import pytorch_grad_cam as library
 import torch
 from torch import Tensor, nn
 
+from benchmarks.measure import clocked, hardware, quartiles
 from walls import cams, models, plots
 from walls.activity import activity
 
@@ -47,6 +43,7 @@ GROUPS = {"gradient family": GRADIENT, "EigenCAM": ["EigenCAM"], "AblationCAM": 
 IMAGES = {"gradient family": 2, "EigenCAM": 2, "AblationCAM": 1, "ScoreCAM": 1, "Opti-CAM": 2}
 REPETITIONS = {"paper": 3, "default": 5}
 STEPS, LR = 50, 0.1  # Opti-CAM's, its authors' demo
+VERSIONS = [f"{package} {version(package)}" for package in ("torch", "grad-cam")]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -102,15 +99,6 @@ def ours(names: list[str], model: models.Classifier, images: Tensor) -> dict[str
     return cams.saliency_maps(model, images, names, opticam_steps=STEPS, opticam_lr=LR)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Wall time of a call, the accelerator's work included."""
-    _wait()
-    start = time.perf_counter()
-    call()
-    _wait()
-    return time.perf_counter() - start
-
-
 def compare(geometry: str) -> pd.DataFrame:
     """Seconds per image, ours and the library's, per group of methods and repetition (long)."""
     model = models.seeded(0, **GEOMETRIES[geometry]).eval().to(DEVICE)
@@ -125,10 +113,10 @@ def compare(geometry: str) -> pd.DataFrame:
         for group, names in GROUPS.items():
             some = images[: IMAGES[group]]
             for name in names:
-                peer[name] = seconds(lambda name=name, some=some: theirs(name, network, some)) / len(some)
-            own = seconds(lambda names=names, some=some: ours(names, model, some)) / len(some)
+                peer[name] = clocked(lambda name=name, some=some: theirs(name, network, some), DEVICE) / len(some)
+            own = clocked(lambda names=names, some=some: ours(names, model, some), DEVICE) / len(some)
             rows.append({"methods": group, "library": sum(peer[name] for name in names), "ours": own})
-        own = seconds(lambda image=images[:1]: ours(TABLE1, model, image))
+        own = clocked(lambda image=images[:1]: ours(TABLE1, model, image), DEVICE)
         rows.append({"methods": "Table 1's eight", "library": sum(peer[name] for name in TABLE1), "ours": own})
         for row in rows[-len(GROUPS) - 1 :]:
             row.update(geometry=geometry, repetition=repetition, ratio=row["library"] / row["ours"])
@@ -148,7 +136,7 @@ def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
     for kind in ("float32", "bfloat16"):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=kind == "bfloat16"):
             maps()
-            times[kind] = seconds(lambda kind=kind: found.update({kind: maps()}))
+            times[kind] = clocked(lambda kind=kind: found.update({kind: maps()}), DEVICE)
     change = max(float((activity(cams.upscale(found["float32"][name], 224).cpu(), dead)
                         - activity(cams.upscale(found["bfloat16"][name], 224).cpu(), dead)).abs().nan_to_num().max())
                  for name in names if name != "EigenCAM")  # fmt: skip
@@ -174,12 +162,12 @@ def table(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -
     """The committed page."""
     lines = [
         "# Saliency maps: pytorch-grad-cam against ours", "",
-        f"{_hardware()}; float32. Median seconds per image, interquartile range in brackets; the",
+        f"{hardware(DEVICE, *VERSIONS)}; float32. Median seconds per image, interquartile range in brackets; the",
         "ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.", "",
         "| geometry | methods | n | library (s) | ours (s) | ratio |", "| --- | --- | ---: | ---: | ---: | ---: |",
     ]  # fmt: skip
     for (geometry, methods), group in measured.groupby(["geometry", "methods"], sort=False):
-        cells = [_spread(group[column], digits) for column, digits in (("library", 2), ("ours", 2), ("ratio", 1))]
+        cells = [quartiles(group[column], digits) for column, digits in (("library", 2), ("ours", 2), ("ratio", 1))]
         lines.append(f"| {geometry} | {methods} | {len(group)} | {cells[0]} | {cells[1]} | {cells[2]}× |")
     lines += ["", "Images at once: " + ", ".join(f"{group} {n}" for group, n in IMAGES.items()) + "; Table 1's eight 1.",
               "Geometries: " + "; ".join(f"{name}: {GEOMETRIES[name]}" for name in GEOMETRIES) + ", 224×224 pixels.",
@@ -216,33 +204,10 @@ def _images(n: int) -> Tensor:
     return 1.5 * nn.functional.interpolate(coarse, (224, 224), mode="bilinear").to(DEVICE)
 
 
-def _wait() -> None:
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-
-
 def _peak() -> float:
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
-
-
-def _spread(values: pd.Series, digits: int) -> str:
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def _hardware() -> str:
-    name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor()
-    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "grad-cam"))
-    python = f"Python {platform.python_version()}"
-    return f"{name}, {torch.get_num_threads()} threads; {python}, {packages}; {datetime.date.today()}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def main(arguments: list[str]) -> int:

@@ -10,14 +10,12 @@ turns, a step each, after two that don't count; the ratio is of neighbouring ste
 """
 
 import argparse
-import platform
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date
 from itertools import count, repeat
 from pathlib import Path
 from unittest import mock
@@ -32,10 +30,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tf
 
+from benchmarks.measure import clocked, hardware, quartiles
 from walls import critters, data, models, params, training
 
 SETTINGS = {"epochs": 1, "batch_size": 32, "accumulate": 1, "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4,
             "schedule": "constant", "precision": "auto", "compile": False, "workers": 1}  # fmt: skip
+VERSIONS = [f"torch {torch.__version__}", f"torchvision {torchvision.__version__}"]
 CLASSES, SIZE, WALL = 10, 224, 9
 DEFAULT = {"width": 0.125, "dense": 512, "batch_norm": True, "dropout": 0.2}
 HALF = {"width": 0.5, "dense": 2048, "batch_norm": True, "dropout": 0.5}
@@ -88,15 +88,6 @@ class Plain:
         return loss.detach()
 
 
-def clocked(work: Callable, device: torch.device) -> float:
-    """Seconds that `work` takes, the device's part included."""
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def in_turns(works: list[Callable], device: torch.device, seconds: float) -> np.ndarray:
     """(turns, works) seconds, the works one after the other, until `seconds` are over; two turns before don't count."""
     for work in works * 2:
@@ -106,12 +97,6 @@ def in_turns(works: list[Callable], device: torch.device, seconds: float) -> np.
     while len(turns) < 5 or time.perf_counter() < ends:
         turns.append([clocked(work, device) for work in works])
     return np.array(turns)
-
-
-def quartiles(values: np.ndarray, digits: int = 1) -> str:
-    """Median [first quartile, third quartile]."""
-    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def compare(accelerator: Accelerator, network: dict, batch: int, precision: str, seconds: float) -> dict:
@@ -243,29 +228,13 @@ def memory(files: list[str], device: torch.device, workers: int, epochs: int, fo
     return found
 
 
-def hardware(device: torch.device) -> str:
-    """The machine and the versions, in a line."""
-    names = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cpu = f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
-    gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
-    return (f"{gpu}{cpu}; Python {platform.python_version()}, torch {torch.__version__}, "
-            f"torchvision {torchvision.__version__}; {date.today().isoformat()}")  # fmt: skip
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-
-
 def report(device: torch.device, compared: pd.DataFrame, parts: dict[str, dict], used: list[int], workers: int) -> str:
     """The page."""
     what = (__doc__ or "").split("\n\n")[2]
     growth = np.median(used[len(used) // 2 :]) - np.median(used[: len(used) // 2])
     return f"""# Training, measured
 
-`python -m benchmarks.training` on {hardware(device)}.
+`python -m benchmarks.training` on {hardware(device, *VERSIONS)}.
 
 ## Masked training against a plain loop
 

@@ -16,6 +16,7 @@ from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import nn
 
+from benchmarks.cams import Whole
 from walls import cams, methods, models, params
 from walls.activity import activity
 
@@ -29,17 +30,6 @@ PEERS = {
 }  # fmt: skip
 ARBITRARY_SIGN = {"EigenCAM", "EigenGradCAM", "KPCA-CAM"}
 OURS = {"Opti-CAM", "EigenCAM (sign fixed)", "EigenCAM (other sign)"}  # RandomCAM: the library's draws can't be seeded
-
-
-class Whole(nn.Module):
-    """head(features(x)) at full height: what a user would hand to the library."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.features, self.head = model.features, model.head
-
-    def forward(self, images):
-        return self.head(self.features(images))
 
 
 def raw_from_library(name, model, images, targets=None):

@@ -1,0 +1,46 @@
+"""What both benchmarks measure with: a clock, a spread, the machine they ran on."""
+
+import platform
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+def clocked(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `work` takes, the device's part included."""
+    wait(device)
+    started = time.perf_counter()
+    work()
+    wait(device)
+    return time.perf_counter() - started
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def quartiles(values: np.ndarray, digits: int = 1) -> str:
+    """Median [first quartile, third quartile]."""
+    low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def hardware(device: torch.device, *packages: str) -> str:
+    """The machine and the versions (`packages` as they should be said), in a line."""
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    cpu = f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
+    gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
+    return f"{gpu}{cpu}; Python {platform.python_version()}, {', '.join(packages)}; {date.today().isoformat()}"
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
