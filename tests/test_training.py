@@ -375,9 +375,9 @@ def kill_and_resume(folder, moments):
         while seconds is None and not list(folder.glob(".resume/*/epoch-*.pt")) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(seconds or 0)
-        for child in psutil.Process(process.pid).children(recursive=True):  # the kernel has a session of its own
-            child.kill()
-        process.kill()
+        children = psutil.Process(process.pid).children(recursive=True)  # the kernel has a session of its own
+        for victim in (process, *children):  # DVC first: it must not see its stage fail and begin to write
+            victim.kill()
         process.wait()
     assert None not in moments or list(folder.glob(".resume/*/epoch-*.pt"))
     run(folder, "dvc", "repro", "train@masked")

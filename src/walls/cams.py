@@ -43,7 +43,8 @@ def saliency_maps(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     batches: dict[str, list[Tensor]] = {name: [] for name in methods}
-    bar = tqdm(total=len(images) * len(methods), desc="saliency maps", unit="map", delay=2, disable=progress is not None)
+    silent = {"disable": True} if progress else {}  # else TQDM_DISABLE decides
+    bar = tqdm(total=len(images) * len(methods), desc="saliency maps", unit="map", delay=2, **silent)
     try:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(parameter)

@@ -135,7 +135,7 @@ def eigencam(split: Split) -> Tensor:
     As in pytorch-grad-cam (Muhammad and Yeasin, 2020). **B** is centred first, so the sign decides which half of the
     map survives the ReLU.
     """
-    return _principal(split.features)
+    return split.principal
 
 
 @method("HiResCAM")
@@ -156,7 +156,7 @@ def layercam(split: Split) -> Tensor:
 @method("EigenCAM (sign fixed)")
 def eigencam_fixed(split: Split) -> Tensor:
     """EigenCAM with the sign that makes the map large where the features are: ⟨map, Σ_v **B**^(v)⟩ ≥ 0."""
-    projection = _principal(split.features)
+    projection = split.principal
     agreement = (projection * split.features.sum(1)).sum((1, 2), keepdim=True)
     return projection * torch.where(agreement < 0, -1, 1)
 
@@ -167,36 +167,27 @@ def eigencam_other(split: Split) -> Tensor:
     return -eigencam_fixed(split)
 
 
-def _principal(features: Tensor) -> Tensor:
-    """Each image's features (C, h, w), as h·w points, projected on their first principal axis: (N, h, w)."""
-    points = features.flatten(2).transpose(1, 2)  # (N, h·w, C)
-    points = points - points.mean(1, keepdim=True)
-    axis = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]  # (N, C)
-    return torch.einsum("npc,nc->np", points, axis).view(len(features), *features.shape[2:])
-
-
 @method("FinerCAM")
 def finercam(split: Split) -> Tensor:
     """GradCAM of the target against the three classes whose logits are nearest to its own (Zhang et al., 2025)."""
     nearest = (split.logits - split.score[:, None]).abs().scatter(1, split.targets[:, None], -1).argsort(1)[:, 1:4]
+    leaf, logits = split.graph
     with torch.enable_grad():
-        leaf = split.features.detach().requires_grad_()
         goals = [FinerWeightedTarget(int(t), near.tolist(), 1) for t, near in zip(split.targets, nearest, strict=True)]
-        total = sum(goal(row) for goal, row in zip(goals, split.model.head(leaf), strict=True))
-        (gradient,) = torch.autograd.grad(total, leaf)
+        total = sum(goal(row) for goal, row in zip(goals, logits, strict=True))
+    (gradient,) = torch.autograd.grad(total, leaf, retain_graph=True)
     return weighted(gradient.mean((2, 3)), split.features)
 
 
 @method("ShapleyCAM")
 def shapleycam(split: Split) -> Tensor:
     """α_v = GAP(g - ½ H·**B**)^(v), H the Hessian of y (Cai, 2025): GradCAM itself where f is piecewise linear."""
+    leaf, logits = split.graph
     with torch.enable_grad():
-        leaf = split.features.detach().requires_grad_()
-        y = split.model.head(leaf).gather(1, split.targets[:, None]).sum()
-        (gradient,) = torch.autograd.grad(y, leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(logits.gather(1, split.targets[:, None]).sum(), leaf, create_graph=True)
         curvature = None
         if gradient.requires_grad:  # else f is linear
-            (curvature,) = torch.autograd.grad(gradient, leaf, leaf.detach(), allow_unused=True)
+            (curvature,) = torch.autograd.grad(gradient, leaf, leaf.detach(), allow_unused=True, retain_graph=True)
     curved = gradient.detach() if curvature is None else gradient.detach() - curvature / 2
     return weighted(curved.mean((2, 3)), split.features)
 

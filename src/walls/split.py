@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from walls.models import Classifier
 
+PART = 4  # images at once through the convolutions of a processor, where only logits are asked for
+
 
 @dataclass(frozen=True)
 class Split:
@@ -54,19 +56,37 @@ class Split:
 
     def scores(self, images: Tensor, targets: Tensor) -> Tensor:
         """The targets' logits of other images, (M,), computed from the rows that the head can see alone."""
-        logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        images = images.contiguous(memory_format=torch.channels_last)
+        # Few images at a time keep a processor's activations in reach of its cache; the head's weights are read once.
+        parts = images.split(len(images) if images.is_cuda else PART)
+        logits = self.model.head(torch.cat([self.model.seen_features(part) for part in parts]))
         return logits.gather(1, targets[:, None])[:, 0].to(self.images.dtype)
+
+    @cached_property
+    def principal(self) -> Tensor:
+        """Each image's features, as h·w points of C coordinates, projected on their first principal axis: (N, h, w)."""
+        points = self.features.flatten(2).transpose(1, 2)  # (N, h·w, C)
+        points = points - points.mean(1, keepdim=True)
+        axis = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]  # (N, C)
+        return torch.einsum("npc,nc->np", points, axis).view(len(points), *self.features.shape[2:])
+
+    @cached_property
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """**B** as a leaf and the logits (N, classes) computed from it, for gradients of other scores at **B**."""
+        with torch.enable_grad():
+            leaf = self.features.detach().requires_grad_()
+            return leaf, _finite(self.model.head(leaf).to(self.images.dtype), self.model, "logits")
 
     @cached_property
     def _head(self) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, targets, gradient: one pass of the head and one gradient for **B** alone."""
+        leaf, logits = self.graph
+        targets = logits.argmax(1) if self.given is None else self.given
+        if ((targets < 0) | (targets >= logits.shape[1])).any():
+            raise ValueError(f"targets: got {targets.tolist()}; takes 0 to {logits.shape[1] - 1}")
         with torch.enable_grad():
-            leaf = self.features.detach().requires_grad_()
-            logits = _finite(self.model.head(leaf).to(self.images.dtype), self.model, "logits")
-            targets = logits.argmax(1) if self.given is None else self.given
-            if ((targets < 0) | (targets >= logits.shape[1])).any():
-                raise ValueError(f"targets: got {targets.tolist()}; takes 0 to {logits.shape[1] - 1}")
-            (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), leaf)
+            score = logits.gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
         return logits.detach(), targets, _finite(gradient, self.model, "gradient")
 
 
