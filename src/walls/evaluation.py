@@ -23,8 +23,9 @@ from walls.data import normalise
 from walls.models import Classifier
 from walls.params import Cams
 
-BATCH = 16  # images at once through the full-height network
 T = TypeVar("T")
+SOURCES = (cams, data, geometry, methods, models, opticam, split)  # besides this one, what a map's values follow from
+BATCH = 16  # images at once through the full-height network
 TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
 
 
@@ -42,8 +43,9 @@ def evaluate(
     if not len(images):
         return pd.DataFrame(columns=["image", "predicted", "method", "mu", "mu_raw"]), {}
     model = _ready(model, settings)
-    key = _digest(*model.state_dict().values(), settings, _code(), next(model.parameters()).device, torch.__version__,
-                  torch.get_num_threads())  # fmt: skip
+    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, *(module.__file__ for module in SOURCES))]
+    machine = torch.__version__, torch.get_num_threads(), next(model.parameters()).device
+    key = _digest(*model.state_dict().values(), settings, code, machine)
     rows, maps, at_once = [], [], settings.batch_size
     with tqdm(total=len(images) * len(settings.methods), desc="saliency maps", unit="map", mininterval=1) as bar:
         for start in range(0, len(images), settings.batch_size):
@@ -165,14 +167,8 @@ def _fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
         if at_once == 1:
             raise ValueError("out of memory with a single image at a time; takes more memory, a narrower network "
                              "(model.width) or smaller images (image_size)")  # fmt: skip
-        print(f"out of memory with {at_once} images at once: goes on with {at_once // 2} (cams.batch_size)", file=sys.stderr)
+        tqdm.write(f"out of memory with {at_once} images at once: goes on with {at_once // 2} (cams.batch_size)", sys.stderr)
         at_once //= 2
-
-
-def _code() -> list[str]:
-    """The sources that a map's values follow from."""
-    modules = (cams, data, geometry, methods, models, opticam, split)
-    return [Path(file).read_text(encoding="utf-8") for file in (__file__, *(module.__file__ for module in modules))]
 
 
 def _digest(*parts: object) -> str:

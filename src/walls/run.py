@@ -60,10 +60,11 @@ def execute(stage: str) -> Path:
     with _alone(stage), tempfile.TemporaryDirectory() as scratch:
         executed = Path(scratch) / "executed.ipynb"
         try:
+            # The kernel ends at once when its cells are done, or when Ctrl-C is pressed: it leaves no half files.
             papermill.execute_notebook(
                 root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", executed, values, kernel_name="python3", cwd=root,
                 progress_bar=False, log_output=True, stdout_file=_Nowhere(), stderr_file=sys.stderr,
-                extra_arguments=["--log-level=ERROR"])  # fmt: skip
+                shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])  # fmt: skip
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
             print(f"{stage}: failed; how far it came stands in {failed.relative_to(root)}", file=sys.stderr)
