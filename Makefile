@@ -16,7 +16,8 @@ setup: .venv/.ready
 	touch $@
 
 repro: setup
-	dvc repro
+	python -m walls.run unlock
+	dvc repro --wait-for-lock
 	python -m walls.run readme
 	python -m walls.run summary
 

@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, environment, make_tiny, noise
+from imports import closure
 
 from walls import cams, evaluation, opticam
 from walls.activity import activity
@@ -64,6 +66,20 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
     assert computed == [4, 1]
     again(model=make_tiny(seed=1))
     assert computed == [4, 1]
+    for module in (evaluation, *evaluation.SOURCES):
+        code = tmp_path / "changed.py"
+        code.write_text(Path(module.__file__).read_text() + "# another\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(code))
+            again()
+        assert computed == [4, 1], module
+
+
+def test_the_kept_batches_name_stands_for_all_the_code():
+    """Every module that `cams` imports, transitively, and what the batch goes through before."""
+    needed = {Path(file).stem for file in closure(ROOT / "src" / "walls" / "cams.py")} | {"cams", "data"}
+    assert needed - {"archives", "critters", "params", "paths", "sources", "species"} == {
+        module.__name__.split(".")[1] for module in evaluation.SOURCES}  # fmt: skip
 
 
 EVALUATION = """

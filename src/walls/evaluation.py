@@ -1,25 +1,30 @@
 """A network and a set of images, evaluated: every method's maps and their activity, batch by batch, resumable."""
 
 import copy
+import gc
 import hashlib
-import inspect
-import os
+import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save
+from accelerate.utils.memory import should_reduce_batch_size
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from walls import cams, data, methods, models, opticam, stacks
+from walls import cams, data, geometry, methods, models, opticam, paths, split, stacks
 from walls.activity import activity
 from walls.data import normalise
 from walls.models import Classifier
 from walls.params import Cams
 
+T = TypeVar("T")
+SOURCES = (cams, data, geometry, methods, models, opticam, split)  # besides this one, what a map's values follow from
 BATCH = 16  # images at once through the full-height network
 TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
 
@@ -31,26 +36,29 @@ def evaluate(
 
     `images`: uint8, a slice of it (n, 3, H, W); the target is the predicted class. The table is long: image (its
     position), predicted, method, mu, mu_raw (without any min-subtraction); mu is NaN for an all-zero map. In a folder
-    `resume` every finished batch is kept, under a name that stands for its pixels, the weights, the settings and the
-    code: a killed evaluation goes on where it was. Whoever has written the results deletes it.
+    `resume` every finished batch is kept, under a name that stands for its pixels, the weights, the settings, the code
+    and the machine: a killed evaluation goes on where it was. Whoever has written the results deletes it.
+    Where the memory doesn't hold settings.batch_size images, as many as it holds go at once; ValueError where not one does.
     """
     if not len(images):
         return pd.DataFrame(columns=["image", "predicted", "method", "mu", "mu_raw"]), {}
     model = _ready(model, settings)
-    code = [inspect.getsource(module) for module in (cams, methods, opticam, models, data)]
-    key = _digest(*model.state_dict().values(), settings, code)
-    rows, maps = [], []
+    code = [Path(file).read_text(encoding="utf-8") for file in (__file__, *(module.__file__ for module in SOURCES))]
+    machine = torch.__version__, torch.get_num_threads(), next(model.parameters()).device
+    key = _digest(*model.state_dict().values(), settings, code, machine)
+    rows, maps, at_once = [], [], settings.batch_size
     with tqdm(total=len(images) * len(settings.methods), desc="saliency maps", unit="map", mininterval=1) as bar:
         for start in range(0, len(images), settings.batch_size):
             batch = images[start : start + settings.batch_size]
             part = resume / f"{_digest(key, batch)}.safetensors" if resume else None
             if part and part.is_file():
                 found = load_file(part)
-                bar.update(len(batch) * len(settings.methods))
             else:
-                found = _maps(model, batch, settings, bar.update)
+                found, at_once = _fitting(partial(_maps, model, batch, settings, bar.update), at_once)
                 if part:
-                    _keep(part, found)
+                    with paths.whole(part) as file:
+                        save_file(found, file)
+            bar.n = (start + len(batch)) * len(settings.methods)  # a second try counted some twice
             size = tuple(batch.shape[2:])
             rows += [
                 pd.DataFrame({
@@ -77,9 +85,9 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
     rates, numbers = sorted({*TUNED_LR, settings.opticam_lr}), sorted({*TUNED_STEPS, settings.opticam_steps})
     rows = []
     for lr, steps in tqdm([(lr, steps) for lr in rates for steps in numbers], "tuning Opti-CAM", mininterval=1):
-        maps = cams.saliency_maps(
-            model, inputs, ["Opti-CAM"], targets, batch_size=settings.batch_size, opticam_steps=steps, opticam_lr=lr,
-            progress=lambda maps: None)["Opti-CAM"]  # fmt: skip
+        tried = partial(cams.saliency_maps, model, inputs, ["Opti-CAM"], targets, opticam_steps=steps, opticam_lr=lr,
+                        progress=lambda maps: None)  # fmt: skip
+        maps = _fitting(lambda at_once, tried=tried: tried(batch_size=at_once), settings.batch_size)[0]["Opti-CAM"]
         rows.append({"lr": lr, "steps": steps, **opticam.average_drop(model, inputs, maps, targets)})
     return pd.DataFrame(rows)
 
@@ -129,15 +137,38 @@ def _inputs(model: Classifier, batch: Tensor) -> Tensor:
     return normalise(batch).to(next(model.parameters()))
 
 
-def _maps(model: Classifier, batch: Tensor, settings: Cams, progress: Callable[[int], object]) -> dict[str, Tensor]:
-    """One batch's raw maps and predicted classes, on the CPU."""
+def _maps(
+    model: Classifier, batch: Tensor, settings: Cams, progress: Callable[[int], object], at_once: int
+) -> dict[str, Tensor]:
+    """One batch's raw maps and predicted classes, on the CPU, `at_once` images at a time."""
     inputs = _inputs(model, batch)
     with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        predicted = model(inputs).argmax(1)
+        predicted = torch.cat([model(part).argmax(1) for part in inputs.split(at_once)])
         found = cams.saliency_maps(
-            model, inputs, settings.methods, predicted, batch_size=settings.batch_size,
+            model, inputs, settings.methods, predicted, batch_size=at_once,
             opticam_steps=settings.opticam_steps, opticam_lr=settings.opticam_lr, progress=progress)  # fmt: skip
-    return {"predicted": predicted.cpu(), **{method: raw.cpu() for method, raw in found.items()}}
+    return {name: values.cpu().contiguous() for name, values in ({"predicted": predicted} | found).items()}
+
+
+def _fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
+    """`work(at_once)`, or with half as many images at once while the memory doesn't hold them; and how many it was.
+
+    Says so on stderr; ValueError where not even one fits.
+    """
+    while True:
+        try:
+            return work(at_once), at_once
+        except (RuntimeError, MemoryError) as error:
+            if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+                raise
+        # Only here, outside the handler, are the tensors free that the error's traceback held.
+        gc.collect()
+        torch.cuda.empty_cache()
+        if at_once == 1:
+            raise ValueError("out of memory with a single image at a time; takes more memory, a narrower network "
+                             "(model.width) or smaller images (image_size)")  # fmt: skip
+        tqdm.write(f"out of memory with {at_once} images at once: goes on with {at_once // 2} (cams.batch_size)", sys.stderr)
+        at_once //= 2
 
 
 def _digest(*parts: object) -> str:
@@ -147,14 +178,3 @@ def _digest(*parts: object) -> str:
         whole = part.cpu().contiguous().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode()
         digest.update(whole)
     return digest.hexdigest()[:32]
-
-
-def _keep(part: Path, found: dict[str, Tensor]) -> None:
-    """Write a batch's maps whole or not at all."""
-    part.parent.mkdir(parents=True, exist_ok=True)
-    partial = part.with_suffix(".partial")
-    with open(partial, "wb") as file:
-        file.write(save({name: tensor.contiguous() for name, tensor in found.items()}))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(part)

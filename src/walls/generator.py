@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tf
 
 from walls.data import read_image, stream
+from walls.paths import whole
 
 PROMPT = "A photo of {animal} stacked on top of {animal}"
 STEPS = 50  # of denoising
@@ -100,10 +101,8 @@ class Painter:
             self._pipeline = load(self.model)
         random = torch.Generator("cpu").manual_seed(sample.seed)  # the same noise on every device
         image = self._pipeline(sample.prompt, num_inference_steps=STEPS, generator=random).images[0]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        image.convert("RGB").save(partial, "PNG")
-        partial.replace(target)
+        with whole(target) as partial:
+            image.convert("RGB").save(partial, "PNG")
 
     def _record(self, sample: Sample, crop: Crop) -> None:
         """Write down how the sample came about, in `samples.csv`, a row for each in use."""

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from walls import geometry
+from walls import geometry, paths
 
 # VGG16's convolutions; "M" is a 2×2 max-pooling. The paper drops the last pooling and narrows the last
 # convolution to 256 channels ("256×14×14").
@@ -221,12 +221,10 @@ def _frozen(module: nn.Module) -> nn.Module:
 
 def save(model: Classifier, path: Path, **record) -> None:
     """Write the weights as safetensors with their configuration (and `record`) in the header, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    # One entry: safetensors writes several in no fixed order, and equal models must be equal files.
-    save_file(tensors, partial, {"walls": json.dumps({"config": model.config, "record": record})})
-    partial.replace(path)
+    with paths.whole(path) as partial:
+        # One entry: safetensors writes several in no fixed order, and equal models must be equal files.
+        save_file(tensors, partial, {"walls": json.dumps({"config": model.config, "record": record})})
 
 
 def load(path: Path, **expected) -> Classifier:

@@ -3,10 +3,12 @@
     python -m walls.run STAGE          check, theory, wall, data, train@masked, …, paper, render; as dvc.yaml names them
     python -m walls.run readme         put the run's tables into the README, between its markers
     python -m walls.run summary        what the run found, in five lines
+    python -m walls.run unlock         remove what a kill has cut short of DVC's notes
 
 The notebook gets the parameters that dvc.yaml lists for its stage, checked, and nothing else.
 """
 
+import builtins
 import json
 import os
 import re
@@ -15,6 +17,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -30,10 +34,12 @@ NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": 
 def execute(stage: str) -> Path:
     """Run a stage's notebook with its parameters; the path of the executed, normalised notebook in `runs/`.
 
-    Raises ValueError with the notebook's own message where a cell refuses its input.
+    Raises ValueError with the notebook's own message where a cell refuses its input or can't write; and where the same
+    stage runs already.
     """
     import dvc.api
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     name, _, member = stage.partition("@")
@@ -51,19 +57,22 @@ def execute(stage: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     failed = folder.with_name(folder.name + ".failed.ipynb")
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as scratch:
+    with _alone(stage), tempfile.TemporaryDirectory() as scratch:
         executed = Path(scratch) / "executed.ipynb"
         try:
+            # The kernel ends at once when its cells are done, or when Ctrl-C is pressed: it leaves no half files.
             papermill.execute_notebook(
                 root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", executed, values, kernel_name="python3", cwd=root,
                 progress_bar=False, log_output=True, stdout_file=_Nowhere(), stderr_file=sys.stderr,
-                extra_arguments=["--log-level=ERROR"])  # fmt: skip
+                shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])  # fmt: skip
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
             print(f"{stage}: failed; how far it came stands in {failed.relative_to(root)}", file=sys.stderr)
-            if error.ename == "ValueError":
+            if issubclass(getattr(builtins, error.ename, Exception), ValueError | OSError):
                 raise ValueError(error.evalue) from None
             raise
+        except DeadKernelError:
+            raise ValueError(f"{stage}: its kernel was killed, as when memory runs out; run it again to go on") from None
         notebook = nbformat.read(executed, as_version=4)
     failed.unlink(missing_ok=True)
     target = folder / f"{NOTEBOOKS[name]}{'-' + member if member else ''}.ipynb"
@@ -104,7 +113,8 @@ def readme() -> None:
     """Write the committed run's tables into the README, between `<!-- NAME -->` and `<!-- /NAME -->`."""
     root = paths.root()
     file = root / "README.md"
-    file.write_text(filled(file.read_text(encoding="utf-8"), root / "figures"), encoding="utf-8")
+    with paths.whole(file) as partial:
+        partial.write_text(filled(file.read_text(encoding="utf-8"), root / "figures"), encoding="utf-8")
 
 
 def summary() -> None:
@@ -126,6 +136,35 @@ def summary() -> None:
     print("Read rendered/7_paper.ipynb; the table is figures/table1.md.")
 
 
+def unlock() -> None:
+    """Remove what a kill has cut short of DVC's notes: its list of the files in use, and dvc.lock. Says so.
+
+    DVC writes both in place and reads no torn one; without them it takes finished stages from its cache. Whoever writes
+    one holds its lock meanwhile, so that what another process is at stays.
+    """
+    from dvc import rwlock, schema
+    from dvc.lock import LockError, make_lock
+    from voluptuous import Invalid
+
+    root = paths.root()
+    folder = root / ".dvc" / "tmp"
+    folder.mkdir(exist_ok=True)
+    for file, lock, read in (
+        (folder / "rwlock", "rwlock.lock", lambda text: rwlock.SCHEMA(json.loads(text))),
+        (root / "dvc.lock", "lock", lambda text: schema.COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text))),
+    ):
+        try:
+            with make_lock(str(folder / lock), tmp_dir=str(folder)):
+                if file.is_file():
+                    try:
+                        read(file.read_text(encoding="utf-8"))
+                    except (ValueError, yaml.YAMLError, Invalid):
+                        file.unlink()
+                        print(f"{file.relative_to(root)}: cut short by a kill; removed", file=sys.stderr)
+        except LockError:  # another DVC is at work
+            continue
+
+
 def filled(text: str, figures: Path) -> str:
     """README text with every `NAME.md` of `figures/` between its markers."""
     for table in sorted(figures.glob("*.md")):
@@ -133,6 +172,24 @@ def filled(text: str, figures: Path) -> str:
         pattern = rf"<!-- {table.stem} -->.*?<!-- /{table.stem} -->"
         text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
     return text
+
+
+@contextmanager
+def _alone(stage: str) -> Iterator[None]:
+    """ValueError where another process runs the stage, such as one that outlived its `dvc repro`."""
+    from dvc.lock import LockError, make_lock
+
+    folder = paths.root() / ".dvc" / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = make_lock(str(folder / f"{stage}.lock"))
+    try:
+        lock.lock()
+    except LockError:
+        raise ValueError(f"{stage}: another process runs it; takes the end of that one first") from None
+    try:
+        yield
+    finally:
+        lock.unlock()
 
 
 class _Nowhere:
@@ -164,9 +221,8 @@ def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
-    nbformat.write(notebook, partial)
-    partial.replace(path)
+    with paths.whole(path) as partial:
+        nbformat.write(notebook, partial)
 
 
 def main(arguments: list[str]) -> int:
@@ -180,10 +236,13 @@ def main(arguments: list[str]) -> int:
     if stage == "check":
         return params.main(["--gate", str(paths.runs("check", "gate"))])
     try:
-        {"render": render, "readme": readme, "summary": summary}.get(stage, lambda: execute(stage))()
-    except ValueError as error:
+        {"render": render, "readme": readme, "summary": summary, "unlock": unlock}.get(stage, lambda: execute(stage))()
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{stage}: stopped; run it again to go on", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -301,13 +301,8 @@ def _machine(device: torch.device, ranks: int, precision: str) -> str:
 
 def _keep(file: Path, saved: dict) -> None:
     """Write a checkpoint whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    with open(partial, "wb") as stream:
+    with paths.whole(file) as partial, open(partial, "wb") as stream:
         torch.save(saved, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
 
 
 def _resume(folder: Path, checkpoint: Path, state: dict, accelerator: Accelerator) -> tuple[list[dict], dict | None]:
@@ -349,7 +344,7 @@ def main(arguments: list[str]) -> int:
         history, record = train(work.network, work.train_set, work.val_set, p.train, work.resume)
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         if first:
             print(error, file=sys.stderr)
         return 1
