@@ -30,7 +30,8 @@ SMALL = 6  # points: no letter is smaller
 
 
 def use_style(heat: str = HEAT) -> None:
-    """The one style of all figures; `heat`: the colour map of every saliency map."""
+    """The one style of all figures, and no sentence in a table cut short; `heat`: the colour map of every saliency map."""
+    pd.set_option("display.max_colwidth", None)
     sns.set_theme(context="paper", style="ticks", palette="colorblind", font="DejaVu Sans", font_scale=0.76)
     plt.rcParams.update({
         "figure.dpi": 160, "savefig.dpi": 300, "figure.constrained_layout.use": True, "image.cmap": heat,
