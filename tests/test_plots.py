@@ -129,5 +129,6 @@ def test_the_colour_map_grows_lighter_and_jet_is_to_be_had():
 
 
 def test_long_names_are_broken():
-    assert [plots.broken(name) for name in ("GradCAM", "AblationCAM", "EigenCAM (sign fixed)", "FEM")] == [
-        "GradCAM", "Ablation\nCAM", "EigenCAM\n(sign\nfixed)", "FEM"]  # fmt: skip
+    names = ("GradCAM", "AblationCAM", "EigenCAM (sign fixed)", "FEM", "GradCAMElementWise")
+    assert [plots.broken(name) for name in names] == [
+        "GradCAM", "Ablation\nCAM", "EigenCAM\n(sign\nfixed)", "FEM", "Grad\nCAM\nElementWise"]  # fmt: skip

@@ -232,8 +232,8 @@ def write_metrics(folder: Path, **contents: object) -> None:
 
 
 def told(ledger: list[dict]) -> pd.DataFrame:
-    """The ledger as a table: each claim and where the paper makes it, what it reports, what this run finds, the verdict."""
-    return pd.DataFrame(ledger).rename(columns={"ours": "here"}).set_index("claim")
+    """The ledger as a table: the verdict on each claim, where the paper makes it, what it reports, what this run finds."""
+    return pd.DataFrame(ledger).rename(columns={"ours": "here"}).set_index("verdict").rename_axis(None)
 
 
 def counted(ledger: list[dict]) -> str:

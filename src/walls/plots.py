@@ -180,8 +180,9 @@ def saliency_grid(
 
 
 def broken(name: str) -> str:
-    """A method's name on short lines: broken at spaces, and a long word before its CAM."""
-    return "\n".join(re.sub(r"(?<=.)CAM", "\nCAM", word) if len(word) > 8 else word for word in name.split())
+    """A method's name on short lines: broken at spaces, and a long word before and after its CAM."""
+    parts = (re.sub(r"(?<=\w)(?=CAM)|(?<=CAM)(?=[A-Z])", "\n", word) if len(word) > 8 else word for word in name.split())
+    return "\n".join(parts)
 
 
 def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
