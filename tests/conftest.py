@@ -1,6 +1,7 @@
 """Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline in a copy of the tree."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,3 +72,14 @@ def noise(n: int, size: int = 224, seed: int = 0) -> torch.Tensor:
     """Smooth random images, (n, 3, size, size), about as large as normalised photographs."""
     coarse = torch.randn(n, 3, size // 16, size // 16, generator=torch.Generator().manual_seed(seed))
     return 1.5 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
+
+
+def pdf_faults(path: Path) -> list[str]:
+    """Why a PDF can't be set in LNCS's text, 12.2 cm wide, as it is: too wide, or a font that it doesn't hold."""
+    content = path.read_bytes()
+    widths = [float(width) for width in re.findall(rb"/MediaBox \[ 0 0 ([\d.]+)", content)]
+    faults = [] if len(widths) == 1 and widths[0] <= 72 * 12.2 / 2.54 + 0.5 else [f"{path.name}: {widths} points wide"]
+    fonts, embedded = len(re.findall(rb"/Type /FontDescriptor", content)), content.count(b"/FontFile2")
+    if b"/Type3" in content or fonts != embedded:
+        faults.append(f"{path.name}: {embedded} of {fonts} fonts embedded")
+    return faults

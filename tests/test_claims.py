@@ -2,6 +2,9 @@
 
 import json
 import math
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -42,8 +45,41 @@ def test_the_printed_table(tmp_path):
     claims.write_table1(claims.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
     markdown, latex = ((tmp_path / f"table1.{kind}").read_text() for kind in ("md", "tex"))
     assert "20.0 ± 14.1" in markdown and "22.7 ± 13.4" in markdown and "left out: 1 of GradCAM" in markdown
-    assert r"20.0 $\pm$ 14.1" in latex and r"\toprule" in latex and "µ" not in latex and "±" not in latex
+    assert r"20.0 $\pm$ 14.1" in latex and r"STACK-MIX $\downarrow$" in latex and latex.isascii()
     assert pd.read_csv(tmp_path / "table1.csv")["empty"].tolist() == [1, 1]
+
+
+LONG = {name: [0.5, 0.1, math.nan] for name in ("GradCAM", "EigenCAM (other sign)", "Mine_2 & 50% #1")}
+
+
+def columns(line: str) -> int:
+    """How many columns a row of a LaTeX table takes."""
+    spans = [int(n) for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+    return len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans) - len(spans)
+
+
+def test_the_latex_tables_structure():
+    for text in (claims.latex(claims.table1(activity(**LONG)), "50% of_all"), (ROOT / "figures" / "table1.tex").read_text()):
+        for mark in ("begin{table}", "caption{", "label{tab:activity}", "begin{tabular}", "toprule", "midrule", "bottomrule",
+                     "end{tabular}", "end{table}"):  # fmt: skip
+            assert text.count("\\" + mark) == 1, mark
+        assert text.isascii() and text.count("{") == text.count("}") and not re.search(r"(?<!\\)[%#_]", text)
+        declared = re.search(r"begin\{tabular\}\{(?:@\{\})?(l[lrc]*)", text)[1]
+        rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+        assert len(declared) == 5 and {columns(row) for row in rows} == {5} and len(rows) >= 4
+    assert r"Mine\_2 \& 50\% \#1 & " in claims.latex(claims.table1(activity(**LONG)), "")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here: the table's structure alone was checked")
+def test_the_latex_table_compiles_within_the_column(tmp_path):
+    texts = [claims.latex(claims.table1(activity(**LONG)), "50% of µ_x, ± – — × ~ ^ \\ $ { }"),
+             (ROOT / "figures" / "table1.tex").read_text()]  # fmt: skip
+    (tmp_path / "minimal.tex").write_text("\n".join([
+        r"\documentclass{article}", r"\usepackage{booktabs}", r"\setlength{\textwidth}{12.2cm}", r"\begin{document}", *texts,
+        r"\end{document}"]))  # fmt: skip
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "minimal"], cwd=tmp_path,
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
 
 
 @pytest.mark.parametrize("mu, verdict", [

@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, copy_tree, run
+from conftest import ROOT, copy_tree, pdf_faults, run
 from safetensors.torch import load_file
 
 from walls import data, models, stacks
@@ -50,6 +50,7 @@ def test_every_output_is_there(smoke):
     for figure in (1, 2, 3, 4, 5, 6, 7, 8, 9):
         for kind in ("pdf", "png"):
             assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
+    assert [fault for path in (smoke / "figures").glob("*.pdf") for fault in pdf_faults(path)] == []
     history = pd.read_csv(smoke / "figures" / "fig5.csv")
     assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
 

@@ -62,24 +62,28 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, dict[str, str]] = {}
     for row in table.itertuples():
         name = row.dataset.upper()
-        cells = {f"{name} ↓": f"{row.mean:.1f} ± {row.std:.1f}",
+        cells = {f"{name} ↓": _spread(row.mean, row.std),
                  f"95% interval ({name})": f"{row.ci_low:.1f} – {row.ci_high:.1f}",
-                 f"paper ({name})": "—" if math.isnan(row.paper_mean) else f"{row.paper_mean:.1f} ± {row.paper_std:.1f}",
+                 f"paper ({name})": _spread(row.paper_mean, row.paper_std),
                  f"raw ({name})": f"{row.mean_raw:.1f}"}  # fmt: skip
         columns.setdefault(row.method, {}).update(cells)
     return pd.DataFrame.from_dict(columns, orient="index").rename_axis("method").reset_index()
 
 
-def notes(table: pd.DataFrame, skipped: dict[str, str]) -> str:
+def _spread(mean: float, std: float) -> str:
+    return "—" if math.isnan(mean) else f"{mean:.1f} ± {std:.1f}"
+
+
+def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str:
     """One paragraph below Table 1: how many images, how many empty maps, which dataset is missing and why."""
-    parts = []
+    said = "Activity in the dead zone, µ×100, mean ± standard deviation"
+    parts = [said + ("; raw: without any min-subtraction." if raw else ".")]
     for dataset, group in table.groupby("dataset", sort=False):
         empty = ", ".join(f"{row.empty} of {row.method}" for row in group.itertuples() if row.empty)
         parts.append(f"{dataset.upper()}: {group['images'].max()} images, " + (f"all-zero maps left out: {empty}." if empty
                      else "no all-zero map."))  # fmt: skip
     parts += [f"{dataset.upper()}: {why}" for dataset, why in skipped.items()]
-    return ("Activity in the dead zone, µ×100, mean ± standard deviation; raw: without any min-subtraction. "
-            + " ".join(parts))  # fmt: skip
+    return " ".join(parts)
 
 
 def write_table1(table: pd.DataFrame, skipped: dict[str, str], folder: Path) -> None:
@@ -90,12 +94,28 @@ def write_table1(table: pd.DataFrame, skipped: dict[str, str], folder: Path) -> 
     means = table.pivot(index="method", columns="dataset", values="mean").reindex(table["method"].unique())
     means.to_csv(folder / "activity.csv", float_format="%.4f", lineterminator="\n")
     (folder / "table1.md").write_text(f"{printed.to_markdown(index=False)}\n\n{notes(table, skipped)}\n", encoding="utf-8")
-    signs = {"±": "$\\pm$", "–": "--", "—": "---", "↓": "$\\downarrow$", "µ": "$\\mu$", "×": "$\\times$", "%": "\\%"}
-    printed = printed[[c for c in printed.columns if not c.startswith(("95%", "raw"))]]
-    latex = printed.style.hide(axis="index").to_latex(
-        hrules=True, column_format="l" + "r" * (printed.shape[1] - 1), caption=notes(table, skipped), label="tab:activity",
-        position_float="centering")  # fmt: skip
-    (folder / "table1.tex").write_text("".join(signs.get(letter, letter) for letter in latex), encoding="utf-8")
+    (folder / "table1.tex").write_text(latex(table, notes(table, skipped, raw=False)), encoding="utf-8")
+
+
+def latex(table: pd.DataFrame, caption: str) -> str:
+    """Table 1 for a paper, needing booktabs alone and no wider than LNCS's text: per dataset ours and the paper's."""
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in table.itertuples():
+        dataset, method = f"{_latex(row.dataset.upper())} $\\downarrow$", _latex(row.method)
+        for whose, spread in (("here", _spread(row.mean, row.std)), ("paper", _spread(row.paper_mean, row.paper_std))):
+            cells.setdefault((dataset, whose), {})[method] = _latex(spread)
+    printed = pd.DataFrame(cells).reindex(dict.fromkeys(map(_latex, table["method"]))).fillna("---")
+    text = printed.style.to_latex(
+        hrules=True, column_format="@{}l" + "r" * printed.shape[1] + "@{}", multicol_align="c", caption=_latex(caption),
+        label="tab:activity", position_float="centering")  # fmt: skip
+    return text.replace("\\begin{tabular}", "\\small\n\\begin{tabular}")
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX: its special characters escaped, the table's signs by their commands."""
+    signs = {"±": "$\\pm$", "–": "--", "—": "---", "µ": "$\\mu$", "×": "$\\times$", "\\": "\\textbackslash{}",
+             "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"} | {sign: f"\\{sign}" for sign in "%&#_${}"}  # fmt: skip
+    return "".join(signs.get(letter, letter) for letter in text)
 
 
 def ledger(
@@ -211,16 +231,17 @@ def write_metrics(folder: Path, **contents: object) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def told(ledger: list[dict]) -> str:
-    """The ledger as text: each claim under its verdict, what the paper reports and what this run finds."""
-    lines = (f"{row['verdict']:>15}  {row['claim']}\n{'':>15}  paper: {row['paper']}; here: {row['ours']}" for row in ledger)
-    return "\n".join(lines)
+def told(ledger: list[dict]) -> pd.DataFrame:
+    """The ledger as a table: the verdict on each claim, where the paper makes it, what it reports, what this run finds."""
+    return pd.DataFrame(ledger).rename(columns={"ours": "here"}).set_index("verdict").rename_axis(None)
 
 
 def counted(ledger: list[dict]) -> str:
     """How many claims have which verdict, in one sentence."""
-    counts = Counter(row["verdict"] for row in ledger)
-    return "Of the paper's claims, " + ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()) + "."
+    verbs = {HOLDS: ("holds", "hold"), FAILS: ("fails", "fail"), INCONCLUSIVE: ("is inconclusive", "are inconclusive"),
+             UNTESTED: ("is not tested here", "are not tested here")}  # fmt: skip
+    said = (f"{n} {verbs[verdict][n > 1]}" for verdict, n in Counter(row["verdict"] for row in ledger).most_common())
+    return f"Of the paper's {len(ledger)} claims, {', '.join(said)}."
 
 
 def write_history(histories: dict[str, pd.DataFrame], folder: Path) -> pd.DataFrame:

@@ -37,8 +37,8 @@ def library_map(method: str, model: CNN, image: Array, target: int = 0) -> tuple
 
 CAUSES = {
     "GradCAM": "none",
-    "XGradCAM": "sum for mean: hw; 1e-7 added below",
-    "GradCAM++": "sum for mean: hw; g², g³ for ∂², ∂³; 1e-6 added below",
+    "XGradCAM": "sum for mean: hw; plus 1e-7",
+    "GradCAM++": "sum for mean: hw; g², g³ for ∂², ∂³; plus 1e-6",
     "HiResCAM": "none",
     "ScoreCAM": "Up with aligned corners",
     "AblationCAM": "scores in float32",

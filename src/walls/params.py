@@ -104,6 +104,7 @@ class Theory(Section):
 class Params(Section):
     seed: takes("a whole number, 0 or more", Annotated[int, Field(ge=0)])
     image_size: takes("a whole number of pixels, 32 or more", Annotated[int, Field(ge=32)])
+    heat: takes("magma, inferno, viridis, cividis or jet", Literal["magma", "inferno", "viridis", "cividis", "jet"])
     wall: takes("a section", Wall)
     model: takes("a section", Model)
     data: takes("a section", Data)

@@ -139,8 +139,11 @@ def caption(cell: NotebookNode | None) -> str:
     return re.sub(r"^<p>|</p>$", "", markdown(first).strip()) if first.startswith("*") and first[1:2] != "*" else ""
 
 
-def add_page(site: Site, path: Path, figures: set[str]) -> None:
-    """Turn a rendered notebook into a page; its images and its figures' captions go to the site's."""
+def add_page(site: Site, path: Path, figures: dict[str, tuple[int, int]]) -> None:
+    """Turn a rendered notebook into a page; its images and its figures' captions go to the site's.
+
+    What a cell draws and saves is shown as the file in `figures` (name: width, height), which is finer.
+    """
     notebook = nbformat.read(path, as_version=4)
     tags = [set(cell.metadata.get("tags", [])) for cell in notebook.cells]
     injected = any("injected-parameters" in found for found in tags)
@@ -152,12 +155,19 @@ def add_page(site: Site, path: Path, figures: set[str]) -> None:
             following = notebook.cells[number + 1] if number + 1 < len(notebook.cells) else None
             below = caption(following)
             drawn = [name for name in re.findall(r'"([\w-]+)"', cell.source) if name in figures]
-            if drawn and below and any("image/png" in output.get("data", {}) for output in cell.outputs):
+            pictures = [i for i, output in enumerate(cell.outputs) if "image/png" in output.get("data", {})]
+            # A cell's last names are those of its drawings, in order.
+            saved = dict(zip(reversed(pictures), reversed(drawn), strict=False))
+            if saved and below:
                 site.captions[drawn[-1]] = (below, plain(below), page.file)
             style = "verdict-text" if notebook.cells[number - 1].source.rstrip().endswith("## Verdict") else "output"
             label = "The parameters of this run" if tags[number] & {"injected-parameters", "parameters"} else ""
-            outputs = [output_html(site, output, f"{path.stem}-{number}-{i}", plain(below), style)
-                       for i, output in enumerate(cell.outputs)]  # fmt: skip
+            outputs = []
+            for i, output in enumerate(cell.outputs):
+                if i in saved:
+                    outputs.append(image_html(f"figures/{saved[i]}.png", figures[saved[i]], plain(below)))
+                else:
+                    outputs.append(output_html(site, output, f"{path.stem}-{number}-{i}", plain(below), style))
             page.cells.append({"kind": "code", "label": label, "html": code(cell.source), "outputs": outputs})
     site.pages.append(page)
 
@@ -182,17 +192,21 @@ def output_html(site: Site, output: NotebookNode, name: str, alt: str, style: st
     data = output.get("data", {})
     if "image/png" in data:
         site.images[f"images/{name}.png"] = png = base64.b64decode(data["image/png"])
-        width, height = size(png)
-        alt = html.escape(alt or "What the code above draws")
-        image = f'<img src="images/{name}.png" width="{width}" height="{height}" alt="{alt}">'
-        return f'<a class="full" href="images/{name}.png">{image}</a>'
+        return image_html(f"images/{name}.png", size(png), alt)
     if "text/html" in data:
         bare = r'<style.*?</style>|</?div>|\s(?:border|style|class)="[^"]*"'
-        table = re.sub(bare, "", data["text/html"], flags=re.DOTALL)
-        return f'<div class="scroll" tabindex="0">{table.strip()}</div>'
+        table = re.sub(bare, "", data["text/html"], flags=re.DOTALL).strip()
+        sentences = any(len(plain(cell)) > 40 for cell in re.findall(r"<t[hd].*?</t[hd]>", table))
+        return f'<div class="scroll{" sentences" if sentences else ""}" tabindex="0">{table}</div>'
     text = html.escape((data.get("text/plain") or output.text).rstrip(), quote=False)
     columns = re.search(r"\S  +\S|^ ", text, re.MULTILINE)
     return f'<pre class="{style}{"" if columns else " sentences"}" tabindex="0">{text}</pre>'
+
+
+def image_html(src: str, size: tuple[int, int], alt: str) -> str:
+    """An image that opens in full where it is pressed."""
+    alt = html.escape(alt or "What the code above draws")
+    return f'<a class="full" href="{src}"><img src="{src}" width="{size[0]}" height="{size[1]}" alt="{alt}"></a>'
 
 
 def table1(path: Path) -> dict:
@@ -236,7 +250,7 @@ def build(root: Path, target: Path) -> list[Path]:
         raise ValueError("rendered/ holds no notebook; takes a `dvc repro` first")
     site = Site()
     for path in notebooks:
-        add_page(site, path, {file.stem for file in figures.glob("*.png")})
+        add_page(site, path, {file.stem: size(file.read_bytes()) for file in figures.glob("*.png")})
     metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "metrics").glob("*.json"))}
     drawn = gallery(site, figures)
     shared = {

@@ -60,7 +60,7 @@ def write(found: dict[str, Rows], path: Path) -> str:
 def verdict(found: dict[str, Rows]) -> str:
     """The notebook's last sentence: what Theorem 1's chain of checks came to, with its numbers."""
     rows = found["Theorem 1"]
-    worst = max(row["errors, all positions"] for row in rows.values())
+    worst = max(row["errors"] for row in rows.values())
     last = list(rows)[-1]
     picture = found["Figure 3"]["GradCAM in the dead zone"]
     beyond_rows = found["Beyond GradCAM"]
@@ -205,10 +205,10 @@ def theorem_1(
         rows[f"V = {v}"] = {
             "sampled": float(mean[i, j]),
             "exact": float(exact[i, j]),
-            "errors, all positions": z,
+            "errors": z,
             "Eq. 5": bound,
             "Eq. 5 / exact": None if bound is None else bound / exact[i, j],
-            "moment bound / exact": theory.moment_bound(image, v, kernel, pool, tau)[i, j] / exact[i, j],
+            "ours / exact": theory.moment_bound(image, v, kernel, pool, tau)[i, j] / exact[i, j],
             "exact / limit": exact[i, j] / limit,
             "holds": bool(z <= ERRORS and (bound is None or bound <= exact[i, j] <= limit)),
         }
@@ -250,7 +250,7 @@ def depths(
     for depth, (mean, error) in sampled.items():
         exact = theory.expected_gradcam(image, filters, kernel, pool, tau, widths=(WIDTH,) * (depth - 1))
         z = _errors(mean - exact, error)
-        row = {"sampled": float(mean[i, j]), "exact": float(exact[i, j]), "errors, all positions": z}
+        row = {"sampled": float(mean[i, j]), "exact": float(exact[i, j]), "errors": z}
         rows[f"L = {depth}, V = {filters}"] = row | {"holds": z <= ERRORS}
     return rows, sampled
 
