@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from walls import data, models, stacks
 
 STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
-          "paper", "render"]  # fmt: skip
+          "sweep", "paper", "render"]  # fmt: skip
 
 
 def would_run(folder):
@@ -85,7 +85,7 @@ def test_a_second_repro_does_nothing(smoke):
 def test_another_wall_reruns_what_follows_from_it(restored):
     edit(restored, "rows: 7", "rows: 6")
     run(restored, "dvc", "repro", "wall")
-    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "paper", "render"}
+    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "sweep", "paper", "render"}
     assert set(would_run(restored)) == expected
     edit(restored, "rows: 6", "rows: 7")
     back = run(restored, "dvc", "repro", "wall")
@@ -112,7 +112,7 @@ def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, mes
     edit(restored, old, new)
     done = run(restored, "dvc", "repro", check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
-    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 9
+    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 10
 
 
 def test_a_useless_wall_stops_at_the_wall(restored):
@@ -133,7 +133,7 @@ def test_rerunning_gives_the_same_bytes(smoke, tmp_path):
     kept = tmp_path / "kept"
     for folder in ("rendered", "figures", "metrics"):
         shutil.copytree(smoke / folder, kept / folder)
-    for stage in ("wall", "stacks", "cams@stack-mix", "paper", "render"):
+    for stage in ("wall", "stacks", "cams@stack-mix", "sweep", "paper", "render"):
         run(smoke, "dvc", "repro", "--single-item", "--force", stage)
     for file in kept.rglob("*.*"):
         assert file.read_bytes() == (smoke / file.relative_to(kept)).read_bytes(), file.name
@@ -162,7 +162,7 @@ def nbval(folder, *arguments, finds_a_fault=False):
 
 def test_nbval_over_the_smoke_runs_notebooks(smoke):
     names = [f"rendered/{path.name}" for path in sorted((smoke / "rendered").iterdir())]
-    assert len(names) == 9 and "passed" in nbval(smoke, "--nbval-lax", *names)
+    assert len(names) == 10 and "passed" in nbval(smoke, "--nbval-lax", *names)
     assert run(smoke, "git", "status", "--porcelain").stdout == "" and would_run(smoke) == []
 
 
