@@ -50,6 +50,10 @@ def test_every_output_is_there(smoke):
     for figure in (1, 2, 3, 4, 5, 6, 7, 8, 9):
         for kind in ("pdf", "png"):
             assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
+    swept = pd.read_csv(smoke / "figures" / "sweep.csv")
+    assert swept["wall_rows"].tolist() == [6] * 8 + [7] * 8 and swept["dead_rows"].tolist() == [6] * 8 + [22] * 8
+    assert (swept["images"] == 2).all() and (swept[swept["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
+    assert all((smoke / "figures" / f"sweep.{kind}").stat().st_size > 3000 for kind in ("pdf", "png", "json"))
     history = pd.read_csv(smoke / "figures" / "fig5.csv")
     assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
 
