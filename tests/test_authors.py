@@ -177,3 +177,6 @@ def test_the_pipeline_from_their_files(smoke, tmp_path):
     (accuracy,) = (claim for claim in claims if "top-1 accuracy" in claim["claim"])
     assert accuracy["verdict"] == "not tested here"
     assert "Top-1 accuracy: not tested here." in run(folder, "python", "-m", "walls.run", "summary").stdout
+    assert "Skipped: without training images" in (folder / "rendered" / "8_sweep.ipynb").read_text()
+    assert pd.read_csv(folder / "figures" / "sweep.csv").empty
+    assert json.loads((folder / "figures" / "sweep.json").read_text())["skipped"].startswith("Skipped: without training")

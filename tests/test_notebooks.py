@@ -22,8 +22,9 @@ def notebook(request):
     return request.param
 
 
-def test_there_are_seven():
-    assert [path.stem for path in NOTEBOOKS] == ["1_theory", "2_wall", "3_data", "4_train", "5_stacks", "6_cams", "7_paper"]
+def test_there_are_eight():
+    assert [path.stem for path in NOTEBOOKS] == ["1_theory", "2_wall", "3_data", "4_train", "5_stacks", "6_cams", "7_paper",
+                                                 "8_sweep"]  # fmt: skip
 
 
 def test_stripped(notebook):
@@ -62,6 +63,6 @@ def test_defaults_are_the_default_presets(notebook):
 def test_links_lead_somewhere(notebook):
     text = "".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
     names = {"1_theory", "2_wall", "3_data", "4_train-masked", "4_train-baseline", "5_stacks", "6_cams-stack-mix",
-             "6_cams-stack-gen", "7_paper"}  # fmt: skip
+             "6_cams-stack-gen", "7_paper", "8_sweep"}  # fmt: skip
     targets = re.findall(r"\]\(([^)#]+)\.ipynb\)", text)
     assert targets and set(targets) <= names

@@ -85,6 +85,8 @@ def test_values_are_read(tmp_path):
     ("accumulate: 1 ", "accumulate: 3 ", "train.accumulate: got 3; takes a divisor of train.batch_size, 32"),
     ("accumulate: 1 ", "accumulate: 0 ", "train.accumulate: got 0; takes a whole number, 1 or more"),
     ("kernel: 2 ", "kernel: 3 ", "theory.pool: got 2 with a kernel of 3; takes a number of which twice divides"),
+    ("images: 24 ", "images: 1 ", "sweep.images: got 1; takes a whole number, 2 or more"),
+    ("epochs: 5               #", "epochs: 0 #", "sweep.epochs: got 0; takes a whole number, 1 or more"),
     ("checkpoint: null", "checkpoint: no/such", "model.checkpoint: got no/such, without masked.safetensors"),
     ("mix_dir: null", "mix_dir: no/such", "stacks.mix_dir: got no/such, which is no folder"),
     ("photos: null", "photos: no/such", "stacks.photos: got no/such, which is no folder; takes a folder CLASS/*.jpg"),
@@ -138,7 +140,7 @@ def test_checkpoints_are_ours_or_the_authors(tmp_path, names):
 
 
 def test_one_line_per_wrong_field(tmp_path):
-    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 5", "epoch: 5")
+    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 5", "epoch: 5", 1)
     with pytest.raises(ValueError) as error:
         load(tmp_path, wrong)
     names = [line.split(":")[0] for line in str(error.value).splitlines()]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from walls import data, models, stacks
 
 STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
-          "paper", "render"]  # fmt: skip
+          "sweep", "paper", "render"]  # fmt: skip
 
 
 def would_run(folder):
@@ -51,6 +51,10 @@ def test_every_output_is_there(smoke):
         for kind in ("pdf", "png"):
             assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
     assert [fault for path in (smoke / "figures").glob("*.pdf") for fault in pdf_faults(path)] == []
+    swept = pd.read_csv(smoke / "figures" / "sweep.csv")
+    assert swept["wall_rows"].tolist() == [6] * 8 + [7] * 8 and swept["dead_rows"].tolist() == [6] * 8 + [22] * 8
+    assert (swept["images"] == 2).all() and (swept[swept["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
+    assert all((smoke / "figures" / f"sweep.{kind}").stat().st_size > 3000 for kind in ("pdf", "png", "json"))
     history = pd.read_csv(smoke / "figures" / "fig5.csv")
     assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
 
@@ -86,7 +90,7 @@ def test_a_second_repro_does_nothing(smoke):
 def test_another_wall_reruns_what_follows_from_it(restored):
     edit(restored, "rows: 7", "rows: 6")
     run(restored, "dvc", "repro", "wall")
-    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "paper", "render"}
+    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "sweep", "paper", "render"}
     assert set(would_run(restored)) == expected
     edit(restored, "rows: 6", "rows: 7")
     back = run(restored, "dvc", "repro", "wall")
@@ -113,7 +117,7 @@ def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, mes
     edit(restored, old, new)
     done = run(restored, "dvc", "repro", check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
-    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 9
+    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 10
 
 
 def test_a_useless_wall_stops_at_the_wall(restored):
@@ -134,7 +138,7 @@ def test_rerunning_gives_the_same_bytes(smoke, tmp_path):
     kept = tmp_path / "kept"
     for folder in ("rendered", "figures", "metrics"):
         shutil.copytree(smoke / folder, kept / folder)
-    for stage in ("wall", "stacks", "cams@stack-mix", "paper", "render"):
+    for stage in ("wall", "stacks", "cams@stack-mix", "sweep", "paper", "render"):
         run(smoke, "dvc", "repro", "--single-item", "--force", stage)
     for file in kept.rglob("*.*"):
         assert file.read_bytes() == (smoke / file.relative_to(kept)).read_bytes(), file.name
@@ -163,7 +167,7 @@ def nbval(folder, *arguments, finds_a_fault=False):
 
 def test_nbval_over_the_smoke_runs_notebooks(smoke):
     names = [f"rendered/{path.name}" for path in sorted((smoke / "rendered").iterdir())]
-    assert len(names) == 9 and "passed" in nbval(smoke, "--nbval-lax", *names)
+    assert len(names) == 10 and "passed" in nbval(smoke, "--nbval-lax", *names)
     assert run(smoke, "git", "status", "--porcelain").stdout == "" and would_run(smoke) == []
 
 

@@ -59,7 +59,8 @@ def test_the_lock_pins_what_we_name_and_no_registry():
 def test_the_rendered_notebooks_are_all_there_and_clean():
     names = {path.name for path in (ROOT / "rendered").iterdir()}
     assert names == {"1_theory.ipynb", "2_wall.ipynb", "3_data.ipynb", "4_train-masked.ipynb", "4_train-baseline.ipynb",
-                     "5_stacks.ipynb", "6_cams-stack-mix.ipynb", "6_cams-stack-gen.ipynb", "7_paper.ipynb"}  # fmt: skip
+                     "5_stacks.ipynb", "6_cams-stack-mix.ipynb", "6_cams-stack-gen.ipynb", "7_paper.ipynb",
+                     "8_sweep.ipynb"}  # fmt: skip
     for path in (ROOT / "rendered").iterdir():
         text = path.read_text()
         notebook = json.loads(text)

@@ -16,7 +16,8 @@ from walls import site
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-NAMES = ["index.html", "figures.html", *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb")))]
+NAMES = ["index.html", "figures.html", "sweep.html",
+         *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb")))]  # fmt: skip
 # In every page, laid out as on a phone: images that aren't there, formulas without a size, what is wider than the screen.
 HARNESS = """<!doctype html><title>.</title><body><script>
 const found = {}, names = %s;

@@ -69,12 +69,7 @@ def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
     activations, nested in Sequentials. A `wall_rows` of 0 is the baseline.
     Raises ValueError for layers that mix rows, and for a wall that hides the whole map or nothing of the image.
     """
-    layers = list(flatten(features))
-    heights = [image_rows]
-    for layer in layers:
-        heights.append(_out_rows(layer, heights[-1]))
-    if min(heights) < 1:
-        raise ValueError(f"image_size: got {image_rows}; takes an image that the backbone's poolings leave a row of")
+    layers, heights = _heights(features, image_rows)
     if wall_rows == 0:
         return DeadZone(tuple(heights), tuple(heights))
     if 0 < wall_rows < heights[-1]:
@@ -82,6 +77,14 @@ def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
         if zone.dead_rows:
             return zone
     raise ValueError(_no_dead_zone(layers, heights, wall_rows))
+
+
+def every_wall(features: nn.Module, image_rows: int) -> list[int]:
+    """The heights of all walls that leave a dead zone and something to see; at the paper's geometry 6 to 13.
+
+    Raises ValueError for layers that mix rows.
+    """
+    return _walls(*_heights(features, image_rows))
 
 
 def kinds(features: nn.Module) -> list[str]:
@@ -118,6 +121,21 @@ def facts(zone: DeadZone) -> dict:
     return {"image_rows": zone.image_rows, "map_rows": zone.map_rows, "wall_rows": zone.wall_rows,
             "seen_rows": zone.seen_rows, "dead_rows": zone.dead_rows, "dead_share": zone.dead_share,
             "hirescam_zero_rows": zero_rows}  # fmt: skip
+
+
+def _heights(features: nn.Module, image_rows: int) -> tuple[list[nn.Module], list[int]]:
+    """The layers in order of computation, and the rows of the image and of every layer's output."""
+    layers = list(flatten(features))
+    heights = [image_rows]
+    for layer in layers:
+        heights.append(_out_rows(layer, heights[-1]))
+    if min(heights) < 1:
+        raise ValueError(f"image_size: got {image_rows}; takes an image that the backbone's poolings leave a row of")
+    return layers, heights
+
+
+def _walls(layers: list[nn.Module], heights: list[int]) -> list[int]:
+    return [w for w in range(1, heights[-1]) if _needed(layers, heights, heights[-1] - w)[0] < heights[0]]
 
 
 def _pair(value) -> int:
@@ -174,7 +192,7 @@ def _needed(layers: list[nn.Module], heights: list[int], seen: int) -> list[int]
 
 def _no_dead_zone(layers: list[nn.Module], heights: list[int], wall_rows: int) -> str:
     """The message for a wall that leaves no dead zone or hides everything: it names the heights that work."""
-    good = [w for w in range(1, heights[-1]) if _needed(layers, heights, heights[-1] - w)[0] < heights[0]]
+    good = _walls(layers, heights)
     takes = f"from {good[0]} to {good[-1]} rows" if good else "a larger image: here no height leaves a dead zone"
     if wall_rows >= heights[-1]:
         why = f"hides all {heights[-1]} rows of the features"

@@ -91,6 +91,11 @@ class Cams(Section):
     opticam_lr: takes("a number above 0", Positive)
 
 
+class Sweep(Section):
+    images: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
+    epochs: takes("a whole number, 1 or more", Count)
+
+
 class Theory(Section):
     image: takes("digits or mnist", Literal["digits", "mnist"])
     filters: takes("a whole number, 1 or more", Count)
@@ -111,6 +116,7 @@ class Params(Section):
     train: takes("a section", Train)
     stacks: takes("a section", Stacks)
     cams: takes("a section", Cams)
+    sweep: takes("a section", Sweep)
     theory: takes("a section", Theory)
 
 

@@ -70,9 +70,9 @@ def save_sheet(figure: Figure, folder: Path, name: str) -> Figure:
 
 
 def collect(runs: Path, folder: Path) -> list[str]:
-    """Copy every stage's figures to `folder`; their names."""
+    """Copy every stage's figures, and the numbers in them, to `folder`; their names."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(runs.glob("*/figures/*.p*"))
+    found = sorted(runs.glob("*/figures/*.*"))
     for file in found:
         shutil.copyfile(file, folder / file.name)
     return [file.name for file in found]

@@ -28,7 +28,7 @@ import walls
 from walls import params, paths
 
 NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
-             "cams": "6_cams", "paper": "7_paper"}  # fmt: skip
+             "cams": "6_cams", "paper": "7_paper", "sweep": "8_sweep"}  # fmt: skip
 
 
 def execute(stage: str) -> Path:

@@ -252,6 +252,9 @@ def build(root: Path, target: Path) -> list[Path]:
     for path in notebooks:
         add_page(site, path, {file.stem: size(file.read_bytes()) for file in figures.glob("*.png")})
     metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "metrics").glob("*.json"))}
+    if (figures / "sweep.json").is_file():
+        site.pages.append(Page("sweep.html", "Every wall, by hand", "What happens to a map when the wall moves?", []))
+        metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
     drawn = gallery(site, figures)
     shared = {
         "pages": site.pages,
@@ -276,7 +279,7 @@ def build(root: Path, target: Path) -> list[Path]:
         ends = {"previous": number - 1, "following": number + 1}
         around = {key: (order[i], titles[i]) if 0 <= i < len(order) else None for key, i in ends.items()}
         page = site.pages[number - 1] if 0 < number <= len(site.pages) else None
-        template = environment.get_template("page.html" if page else file)
+        template = environment.get_template("page.html" if page and page.cells else file)
         written.append(target / file)
         rendered = template.render(shared | around, file=file, title=titles[number], page=page)
         written[-1].write_text(rendered, encoding="utf-8")
