@@ -67,16 +67,21 @@ def run(name: str, base: Path, folder: Path) -> dict:
         shutil.rmtree(partial, ignore_errors=True)
         # Without DVC's cache: it would hand back what another setting made.
         shutil.copytree(base, partial, ignore=lambda at, names: {"cache", "tmp"} if Path(at).name == ".dvc" else set())
-        with modify_yaml(str(partial / "params.yaml")) as values:
-            for key, value in (setting.params or {}).items():
-                *part, last = key.split(".")
-                (values[part[0]] if part else values)[last] = value
+        edit(partial / "params.yaml", setting.params or {})
         partial.rename(copy)
     for stage in STAGES:
         dvc(copy, "repro", "--single-item", stage, **(setting.variables or {}))
     line = {"setting": name, **measured(verify.lying(copy))} | {"minutes": round((time.monotonic() - started) / 60, 1)}
     shutil.rmtree(copy)
     return line
+
+
+def edit(file: Path, changed: dict) -> None:
+    """Put each value of {"key" or "part.key": value} into a params.yaml."""
+    with modify_yaml(str(file)) as values:
+        for key, value in changed.items():
+            part, _, last = key.rpartition(".")
+            (values[part] if part else values)[last] = value
 
 
 def measured(read: verify.Read) -> dict:
@@ -201,7 +206,7 @@ def main(arguments: list[str]) -> int:
     results = folder if given.preset else HERE
     file = results / "spread.csv"
     for name in given.settings or SETTINGS:
-        table = pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["commit", "setting"])
+        table = pd.read_csv(file, dtype={"weights": str}) if file.is_file() else pd.DataFrame(columns=["commit", "setting"])
         table = table[table["commit"] == commit]
         if name in set(table["setting"]):
             continue
