@@ -1,10 +1,11 @@
 # make repro   set up everything and rebuild the paper
 # make test    set up everything and run the tests
+# make verify  set up everything, run what is committed anew in a clone, and compare
 # make site    set up everything and build site/ from the committed run
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup repro test test-long site lock
+.PHONY: setup repro verify test test-long site lock
 
 setup: .venv/.ready
 
@@ -20,6 +21,9 @@ repro: setup
 	dvc repro --wait-for-lock
 	python -m walls.run readme
 	python -m walls.run summary
+
+verify: setup
+	python -m walls.verify
 
 test: setup
 	pytest

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import offline.sitecustomize  # noqa: F401  from here on, no network
 import pytest
 import torch
 
 from walls import models
 
 ROOT = Path(__file__).resolve().parent.parent
+OFFLINE = str(ROOT / "tests" / "offline")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))  # nor for any child
 GENERATED = {".venv", ".git", "runs", "data", "models", ".resume", "__pycache__", "cache", "tmp", "site"}
 
 
@@ -29,7 +32,8 @@ def copy_tree(target: Path, preset: str | None = None) -> Path:
 def environment(folder: Path) -> dict[str, str]:
     """The environment in which a copy runs its own code, with this interpreter's commands, silently."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PYTHONPATH": str(folder / "src"), "PATH": path, "TQDM_DISABLE": "1", "DVC_NO_ANALYTICS": "1"}
+    own = os.pathsep.join([OFFLINE, str(folder / "src")])
+    return os.environ | {"PYTHONPATH": own, "PATH": path, "TQDM_DISABLE": "1", "DVC_NO_ANALYTICS": "1"}
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:

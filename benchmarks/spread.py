@@ -1,0 +1,226 @@
+"""How far honest runs of the same code and images lie apart: what `python -m walls.verify` may tolerate.
+
+    python -m benchmarks.spread                   every setting that hasn't run yet; writes benchmarks/spread.{csv,md}
+    python -m benchmarks.spread "1 thread"        this setting alone
+    python -m benchmarks.spread --preset smoke    a rehearsal on another preset, all of it in --folder
+
+A setting changes the seed, the threads, the precision or the processor's instructions of what comes after the images: both
+trainings, the saliency maps, the tables. The images, the stacks and the theory are made once, with params.yaml's seed, and
+copied. Every run adds a line to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its
+last epoch; a line or a folder of another commit is not taken for this one's.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from dvc.utils.serialize import modify_yaml
+
+from benchmarks.measure import hardware
+from walls import claims, paths, verify
+
+HERE = Path(__file__).resolve().parent
+STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen", "paper"]
+NO_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
+CHANCE = 4 * np.sqrt(2)  # two runs differ by √2 standard deviations; by four times that, 1 in 16,000
+
+
+class Setting(NamedTuple):
+    """What one run changes of the committed one."""
+
+    beside: str | None = None  # the setting that it differs from in one thing
+    thing: str = ""
+    params: dict | None = None  # {"key" or "part.key" of params.yaml: value}
+    variables: dict | None = None  # of the environment
+    needs: str = ""  # a flag in /proc/cpuinfo, without which it would change nothing
+
+
+FIRST = "as committed"  # two threads, and the precision that train.precision finds here
+SETTINGS = {
+    FIRST: Setting(),
+    **{f"seed {seed}": Setting(FIRST, "seeds", {"seed": seed}) for seed in (1, 2, 3, 4)},
+    "1 thread": Setting(FIRST, "threads", variables={"OMP_NUM_THREADS": "1"}),
+    "float32": Setting(FIRST, "precision", {"train.precision": "float32"}, needs="avx512_bf16"),
+    "float32, no AVX-512": Setting("float32", "AVX-512", {"train.precision": "float32"}, NO_AVX512, "avx512f"),
+    "no AMX": Setting(FIRST, "AMX", variables=NO_AMX, needs="amx_bf16"),
+}
+
+
+def run(name: str, base: Path, folder: Path) -> dict:
+    """One setting's run in a copy of `base`, below `folder`, deleted once it is done: its line."""
+    setting, copy, started = SETTINGS[name], folder / re.sub(r"\W+", "-", name), time.monotonic()
+    if not copy.is_dir():
+        partial = copy.with_name(copy.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        # Without DVC's cache: it would hand back what another setting made.
+        shutil.copytree(base, partial, ignore=lambda at, names: {"cache", "tmp"} if Path(at).name == ".dvc" else set())
+        edit(partial / "params.yaml", setting.params or {})
+        partial.rename(copy)
+    for stage in STAGES:
+        dvc(copy, "repro", "--single-item", stage, **(setting.variables or {}))
+    line = {"setting": name, **measured(verify.lying(copy))} | {"minutes": round((time.monotonic() - started) / 60, 1)}
+    shutil.rmtree(copy)
+    return line
+
+
+def edit(file: Path, changed: dict) -> None:
+    """Put each value of {"key" or "part.key": value} into a params.yaml."""
+    with modify_yaml(str(file)) as values:
+        for key, value in changed.items():
+            part, _, last = key.rpartition(".")
+            (values[part] if part else values)[last] = value
+
+
+def measured(read: verify.Read) -> dict:
+    """A finished run's numbers, one per column."""
+    train, ledger = (json.loads(read(f"metrics/{name}.json")) for name in ("train", "claims"))
+    weights = yaml.safe_load(read("dvc.lock"))["stages"]["train@masked"]["outs"][0]["md5"][:8]
+    line = {"precision": train["masked"]["precision"], "weights": weights}
+    line |= {f"{which} {key}": 100 * train[which][key] for which in train for key in ("top1", "top5")}
+    for row in pd.read_csv(StringIO(read("figures/table1.csv"))).to_dict("records"):
+        line |= {f"{row['method']}, {row['dataset']}, {cell}": row[cell] for cell in ("mean", "std")}
+    return line | {row["claim"]: row["verdict"] for row in ledger}
+
+
+def dvc(folder: Path, *arguments: str, **variables: str) -> None:
+    """A dvc command in a copy of the project; its output is shown. SystemExit where it fails."""
+    surroundings = verify.environment(folder) | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"} | variables
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=surroundings, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        sys.exit(f"spread: dvc {' '.join(arguments)} failed in {folder}")
+
+
+def prepared(folder: Path, commit: str, preset: str | None) -> Path:
+    """A clone of the commit with its images, stacks and theory, made unless it is there."""
+    base = folder / "base"
+    if not base.is_dir():
+        partial = base.with_name("base.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(paths.root()), str(partial)], check=True)
+        subprocess.run(["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit], cwd=partial, check=True)
+        if preset:
+            shutil.copyfile(partial / "presets" / f"{preset}.yaml", partial / "params.yaml")
+        dvc(partial, "repro", "theory", "stacks")
+        partial.rename(base)
+    return base
+
+
+def numbers(table: pd.DataFrame) -> list[str]:
+    """The columns that hold accuracies and cells of Table 1."""
+    return [column for column in table if column.endswith((" top1", " top5", ", mean", ", std"))]
+
+
+def tolerances(table: pd.DataFrame) -> dict[str, float]:
+    """For `walls.verify.SPREAD`: `CHANCE` standard deviations over all runs, the widest of a method's cells."""
+    found: dict[str, float] = {}
+    for column in numbers(table):
+        name = column.split(", stack-")[0]
+        spread = CHANCE * float(table[column].std(ddof=1))
+        if spread > 0 and name != "uniform map":
+            found[name] = max(found.get(name, 0), float(np.ceil(10 * spread) / 10))
+    return found
+
+
+def distances(table: pd.DataFrame) -> pd.DataFrame:
+    """Per number: the committed run's, how far a change of one thing moves it at most, and its spread over all runs."""
+    runs = table.set_index("setting")
+    rows = []
+    for column in numbers(table):
+        row = {"": column, FIRST: runs[column].iloc[0]}
+        for name in runs.index.intersection(list(SETTINGS)[1:]):
+            beside, thing = SETTINGS[name][:2]
+            if beside in runs.index:
+                row[thing] = np.fmax(row.get(thing, 0.0), abs(runs[column][name] - runs[column][beside]))
+        rows.append(row | {"standard deviation": runs[column].std(ddof=1)})
+    return pd.DataFrame(rows)
+
+
+def report(table: pd.DataFrame, commit: str) -> str:
+    """The page."""
+    said = [column for column in table if table[column].isin([claims.HOLDS, claims.FAILS, claims.INCONCLUSIVE]).any()]
+    counts = {claim: table[claim].value_counts() for claim in said if table[claim].nunique() > 1}
+    moved = [f"- {claim}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) for claim, found in counts.items()]
+    left = [name for name in SETTINGS if name not in set(table["setting"])]
+    shown = ["setting", "precision", "weights", "masked top1", "baseline top1", "GradCAM, stack-mix, mean",
+             "GradCAM, stack-gen, mean", "minutes"]  # fmt: skip
+    return f"""# How far honest runs lie apart
+
+`python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
+{(__doc__ or "").split(chr(10) + chr(10))[2]}
+
+{table[shown].to_markdown(index=False, floatfmt=".1f")}
+
+`weights`: the first digits of the masked network's MD5; equal where two runs are the same to the last bit.
+Not run: {"; ".join(left) or "none"}.
+
+## Numbers
+
+Accuracies in %, µ×100. In the middle how far a number moves, at most, where one thing alone changes.
+
+{distances(table).to_markdown(index=False, floatfmt=".2f")}
+
+## Verdicts
+
+{chr(10).join(moved) or "The same in every run."}
+
+## Tolerances
+
+{CHANCE:.2f} standard deviations over all runs, of a method's mean or standard deviation on either dataset, whichever is
+wider: two runs differ by √2 standard deviations, and by four times that once in 16,000. In `src/walls/verify.py`:
+
+```python
+SPREAD = {json.dumps(tolerances(table), ensure_ascii=False, indent=4)}
+```
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is left to run, writing after each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.spread", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("settings", nargs="*", help=f"of {', '.join(SETTINGS)}; default: all")
+    parser.add_argument("--preset", help="rehearse with presets/PRESET.yaml")
+    parser.add_argument("--folder", type=Path, default=paths.root() / ".resume" / "spread", help="where the copies lie")
+    given = parser.parse_args(arguments)
+    if unknown := set(given.settings) - SETTINGS.keys():
+        parser.error(f"got {', '.join(sorted(unknown))}; takes {', '.join(SETTINGS)}")
+    flags = verify.lying(Path("/proc"))("cpuinfo").split() if Path("/proc/cpuinfo").exists() else []
+    # The last commit that touched what the results are made of.
+    sources = ["src", "notebooks", "dvc.yaml", "params.yaml", "rejects.csv", "crops.csv"]
+    log = ["git", "log", "-1", "--format=%H", "--", *sources]
+    commit = subprocess.run(log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8").stdout.strip()
+    folder = given.folder.resolve() / f"{commit[:8]}{'-' + given.preset if given.preset else ''}"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = folder if given.preset else HERE
+    file = results / "spread.csv"
+    for name in given.settings or SETTINGS:
+        table = pd.read_csv(file, dtype={"weights": str}) if file.is_file() else pd.DataFrame(columns=["commit", "setting"])
+        table = table[table["commit"] == commit]
+        if name in set(table["setting"]):
+            continue
+        if SETTINGS[name].needs not in ["", *flags]:
+            print(f"{name}: left out; this processor has no {SETTINGS[name].needs}", file=sys.stderr)
+            continue
+        line = {"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}
+        table = pd.concat([table, pd.DataFrame([line])], ignore_index=True) if len(table) else pd.DataFrame([line])
+        table.to_csv(file.with_suffix(".partial"), index=False, lineterminator="\n")
+        os.replace(file.with_suffix(".partial"), file)
+        (results / "spread.md").write_text(report(table, commit), encoding="utf-8")
+        print(f"{name}: {line['minutes']} minutes", file=sys.stderr, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""What is committed is of one run of the committed sources: dvc.lock against the files in git, no cache needed."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT, copy_tree
+from dvc.repo import Repo
+
+IGNORED = ("data/", "models/", "runs/")  # git doesn't hold them: the lock alone says what they were
+
+
+def stale(folder) -> list[str]:
+    """What isn't as dvc.lock says, a line each: a stage, and the file, parameter or command of its that has changed."""
+    repo = Repo(str(folder))
+    found = []
+    for stage in repo.index.stages:
+        found += [f"{stage.name}: its command has changed"] if stage.changed_stage() else []
+        for item in [*stage.deps, *stage.outs]:
+            for name, state in item.workspace_status().items():
+                if isinstance(state, dict):  # {parameter: state} of params.yaml
+                    found += [f"{stage.name}: {key} in {name} is {how}" for key, how in state.items()]
+                elif state != "deleted" or not name.startswith(IGNORED):
+                    found.append(f"{stage.name}: {name} is {state}")
+    return found
+
+
+def disagreeing(lock: dict) -> list[str]:
+    """Stages that used something else than the stage before them made, by the lock alone."""
+    made = {out["path"]: (name, out["md5"]) for name, stage in lock["stages"].items() for out in stage.get("outs", [])}
+    return [f"{name}: {dep['path']} isn't the one that {made[dep['path']][0]} made"
+            for name, stage in lock["stages"].items() for dep in stage.get("deps", [])
+            if dep["path"] in made and made[dep["path"]][1] != dep["md5"]]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy as git would clone it, without any cache."""
+    return copy_tree(tmp_path_factory.mktemp("honest") / "project")
+
+
+@pytest.fixture(scope="module")
+def known(project) -> list[str]:
+    """What is stale already: none of it is of the faults below."""
+    return stale(project)
+
+
+@pytest.fixture
+def lock() -> dict:
+    return yaml.safe_load((ROOT / "dvc.lock").read_text())
+
+
+def test_the_committed_results_are_of_the_committed_sources(known):
+    assert not known, "\n".join(["the results are of other sources; make repro, and commit what it makes", *known])
+
+
+def test_every_stage_used_what_the_stage_before_it_made(lock):
+    assert disagreeing(lock) == []
+
+
+@pytest.mark.parametrize("name, old, new, told", [
+    ("src/walls/stacks.py", "\n", "\n# another comment\n", "stacks: src/walls/stacks.py is modified"),
+    ("notebooks/2_wall.ipynb", "wall", "Wall", "wall: notebooks/2_wall.ipynb is modified"),
+    ("metrics/wall.json", "54", "53", "paper: metrics is modified"),
+    ("figures/table1.md", "GradCAM", "gradcam", "paper: figures is modified"),
+    ("rendered/2_wall.ipynb", "54", "53", "render: rendered is modified"),
+    ("rejects.csv", "\n", "\n\n", "stacks: rejects.csv is modified"),
+    ("params.yaml", "rows: 9", "rows: 10", "wall: wall.rows in params.yaml is modified"),
+    ("params.yaml", "lr: 0.05", "lr: 0.06", "train@masked: train in params.yaml is modified"),
+    ("dvc.yaml", "python -m walls.run stacks", "python -m walls.run  stacks", "stacks: its command has changed"),
+])  # fmt: skip
+def test_one_change_without_a_rerun_is_found(project, known, name, old, new, told):
+    file = project / name
+    before = file.read_text()
+    assert old in before and told not in known
+    file.write_text(before.replace(old, new, 1))
+    try:
+        assert told in stale(project)
+    finally:
+        file.write_text(before)
+
+
+def test_a_figure_too_many_or_too_few_is_found(project, known):
+    figures = project / "figures"
+    assert "paper: figures is modified" not in known
+    (figures / "fig10.png").write_bytes(b"")
+    assert "paper: figures is modified" in stale(project)
+    (figures / "fig10.png").unlink()
+    (figures / "fig1.png").rename(figures.parent / "fig1.png")
+    assert "paper: figures is modified" in stale(project)
+    (figures.parent / "fig1.png").rename(figures / "fig1.png")
+    assert stale(project) == known
+
+
+def test_results_of_two_runs_are_found(lock):
+    (masked,) = (out for out in lock["stages"]["train@masked"]["outs"] if out["path"].startswith("models/"))
+    masked["md5"] = "0" * 32
+    assert disagreeing(lock) == [f"{name}: models/masked.safetensors isn't the one that train@masked made"
+                                 for name in ("cams@stack-mix", "cams@stack-gen", "paper")]  # fmt: skip
+
+
+@pytest.mark.skipif(not (ROOT / "showcase").is_dir(), reason="no showcase")
+def test_a_showcase_says_which_commit_it_is_of():
+    """It isn't rerun with the rest, so it isn't of these sources but of those it names."""
+    for folder in (path for path in (ROOT / "showcase").iterdir() if path.is_dir()):
+        assert any(re.search(r"\b[0-9a-f]{40}\b", page.read_text()) for page in folder.glob("*.md")), folder.name
+    assert "showcase" in (ROOT / ".dvcignore").read_text()

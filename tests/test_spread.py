@@ -1,0 +1,84 @@
+"""benchmarks.spread: what is run anew, and what the tolerances are made of."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, copy_tree
+
+from walls import params, verify
+
+MEASURED = ROOT / "benchmarks" / "spread.csv"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks import spread
+
+    return spread
+
+
+def line(setting, top1=98.0, mean=15.0, verdict="holds"):
+    return {"commit": "c", "setting": setting, "precision": "bfloat16", "weights": "00112233", "masked top1": top1,
+            "baseline top1": 99.0, "GradCAM, stack-mix, mean": mean, "GradCAM, stack-gen, mean": 20.0,
+            "HiResCAM, stack-mix, mean": 0.0, "a claim": verdict, "minutes": 1.0}  # fmt: skip
+
+
+def test_tolerances_and_distances_by_hand(benchmark):
+    runs = [line("as committed"), line("seed 1", 97.0, 17.0), line("seed 2", 98.5, 14.0), line("float32", 98.0, 15.5),
+            line("float32, no AVX-512", 97.8, 15.6, "inconclusive")]  # fmt: skip
+    table = pd.DataFrame(runs)
+    top1, mean = (4 * 2**0.5 * np.std(values, ddof=1) for values in ([98, 97, 98.5, 98, 97.8], [15, 17, 14, 15.5, 15.6]))
+    found = benchmark.tolerances(table)
+    assert found.keys() == {"masked top1", "GradCAM"}  # what never moved must be equal, and needs no tolerance
+    assert top1 <= found["masked top1"] < top1 + 0.1 and mean <= found["GradCAM"] < mean + 0.1
+    assert benchmark.tolerances(table[:1]) == {}
+    far = benchmark.distances(table).set_index("")
+    assert far.loc["GradCAM, stack-mix, mean", ["seeds", "precision", "AVX-512"]].tolist() == pytest.approx([2, 0.5, 0.1])
+    assert far.loc["masked top1", "seeds"] == 1 and far.loc["baseline top1", "standard deviation"] == 0
+    page = benchmark.report(table, "c" * 40)
+    assert "- a claim: 4 holds, 1 inconclusive" in page and '"GradCAM": ' in page and "no AMX" in page
+
+
+def test_every_setting_changes_what_it_says(benchmark, tmp_path):
+    """The keys are those of params.yaml; the first run is that of the committed file."""
+    assert benchmark.SETTINGS[benchmark.FIRST] == benchmark.Setting()
+    assert [name for name in benchmark.SETTINGS if name.startswith("seed")] == [f"seed {n}" for n in (1, 2, 3, 4)]
+    for name, setting in benchmark.SETTINGS.items():
+        file = tmp_path / "params.yaml"
+        file.write_text((ROOT / "params.yaml").read_text())
+        benchmark.edit(file, setting.params or {})
+        assert name == benchmark.FIRST or setting.beside in benchmark.SETTINGS
+        changed = params.load(file).model_dump()
+        for key, value in (setting.params or {}).items():
+            part, _, last = key.rpartition(".")
+            assert (changed[part] if part else changed)[last] == value
+        assert (changed == params.load(ROOT / "params.yaml").model_dump()) == (not setting.params)
+
+
+def test_what_has_run_is_not_run_again(benchmark, tmp_path, monkeypatch):
+    project = copy_tree(tmp_path / "project")
+    monkeypatch.chdir(project)
+    ran = []
+    monkeypatch.setattr(benchmark, "prepared", lambda folder, commit, preset: folder)
+
+    def run(name, base, folder):
+        ran.append(name)
+        return {key: value for key, value in line(name).items() if key != "commit"}
+
+    monkeypatch.setattr(benchmark, "run", run)
+    wanted = ["--preset", "smoke", "--folder", str(tmp_path / "spread"), "as committed", "seed 1"]
+    assert benchmark.main(wanted[:-1]) == benchmark.main(wanted) == 0 and ran == ["as committed", "seed 1"]
+    (results,) = (tmp_path / "spread").iterdir()
+    csv = pd.read_csv(results / "spread.csv", dtype=str)
+    assert csv["setting"].tolist() == ran and csv["weights"].tolist() == ["00112233"] * 2
+    csv.assign(commit="another").to_csv(results / "spread.csv", index=False)
+    benchmark.main(wanted)
+    assert ran == ["as committed", "seed 1"] * 2
+    with pytest.raises(SystemExit):
+        benchmark.main(["seed 9"])
+
+
+@pytest.mark.skipif(not MEASURED.is_file(), reason="not measured yet")
+def test_verify_tolerates_what_was_measured(benchmark):
+    assert benchmark.tolerances(pd.read_csv(MEASURED, dtype={"weights": str})) == verify.SPREAD
