@@ -16,7 +16,9 @@ TAKEN: Counter[str] = Counter()  # … and odd ones that were handled
 SEEN: set[tuple[str, int]] = set()
 LONGEST = 1500  # characters of a line that somebody still reads
 # What a library's inside sounds like.
-FOREIGN = re.compile(r"Traceback|object at 0x|site-packages|0x[0-9a-f]{8}|For further information|pydantic|\[Errno|codec can't")
+FOREIGN = re.compile(
+    r"Traceback|object at 0x|site-packages|0x[0-9a-f]{8}|For further information|pydantic|\[Errno|codec can't"
+)
 
 
 def bulk(examples: int):

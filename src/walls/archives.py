@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # by content; Pillow's EPS would run Ghostscript
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # by content; Pillow's EPS would run Ghostscript
 # How a whole file of a format ends, where that can't stand within the pixels.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 LARGEST = 64 * 2**20  # bytes of one member of a zip, unpacked
@@ -58,12 +58,12 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether a file calls itself an RGB JPEG or PNG."""
+    """Whether a file calls itself an RGB JPEG. (A damaged PNG ends torchvision's decoder, and the process, by a signal.)"""
     try:
         if not os.path.isfile(path):
             return False
         with Image.open(path, formats=FORMATS) as image:
-            return _stout(image).format in ("JPEG", "PNG") and image.mode == "RGB"
+            return _stout(image).format == "JPEG" and image.mode == "RGB"
     except Exception:  # `decode` says what is wrong with it
         return False
 

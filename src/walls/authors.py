@@ -43,7 +43,8 @@ def load(path: Path, **config) -> Classifier:
     shapes[f"{HEAD}.0.weight"] = (wall.bias.numel(), wall.full_weight()[0].numel())
     for kind, names in (("no", shapes.keys() - tensors.keys()), ("an unexpected", tensors.keys() - shapes.keys())):
         if names:
-            raise ValueError(f"{path}: holds {kind} {ascii(min(names))[1:-1][:80]}; takes the authors' [VGG], keys 0.weight to {HEAD}.6.bias")
+            got = f"{kind} {ascii(min(names))[1:-1][:80]}"
+            raise ValueError(f"{path}: holds {got}; takes the authors' [VGG], keys 0.weight to {HEAD}.6.bias")
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape or not tensors[name].is_floating_point() or not _plain(tensors[name]):
             raise ValueError(f"{path}: {name} is {_described(tensors[name])}; takes {_sized(shape)}, as model and data say")

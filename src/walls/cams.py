@@ -73,7 +73,8 @@ def check(methods: Sequence[str]) -> None:
     """ValueError for a name that no method is registered under."""
     unknown = [name for name in methods if not isinstance(name, str) or name not in METHODS]
     if unknown:
-        raise ValueError(f"methods: got {ascii(unknown[0])[:80].strip("'")}; takes {', '.join(METHODS)}")
+        got = ascii(unknown[0])[:80].strip("'")
+        raise ValueError(f"methods: got {got}; takes {', '.join(METHODS)}")
 
 
 def upscale(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
