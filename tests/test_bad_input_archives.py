@@ -192,7 +192,9 @@ TAKEN = {
     "twice",
     "words on a pipe's name",
     "case",
-    "of version 99",
+    "a little larger",
+    "packed to 4 GB",
+    "a deep one",
     "on disk 9",
     "words twice",
 }
