@@ -44,6 +44,17 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
     return done
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How many bad inputs were tried, by family."""
+    if bad_input := sys.modules.get("bad_input"):
+        counts = {family: bad_input.REFUSED[family] for family in sorted(bad_input.REFUSED)}
+        said = ", ".join(f"{count} {family}" for family, count in counts.items())
+        handled = sum(bad_input.TAKEN.values())
+        terminalreporter.write_line(
+            f"bad input: {sum(counts.values())} refused clearly ({said}), {handled} odd ones handled"
+        )
+
+
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
     """A copy of the tree after `dvc repro` of the smoke preset, its results committed."""

@@ -1,6 +1,7 @@
 """Activity in the dead zone, μ (Eq. 7 of the paper), and its statistics over a dataset."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ def activity(maps: Tensor, dead_rows: int) -> Tensor:
     The dead zone is the bottom `dead_rows` rows. NaN for an all-zero map, which says nothing of any zone.
     Raises ValueError for maps that aren't (N, H, W), negative or not finite, or a zone that doesn't fit.
     """
-    if maps.ndim != 3 or not 0 <= dead_rows <= maps.shape[1]:
+    whole = isinstance(dead_rows, Integral) and maps.ndim == 3 and 0 not in maps.shape[1:]
+    if not whole or maps.is_complex() or not 0 <= dead_rows <= maps.shape[1]:
         raise ValueError(f"activity: got maps {tuple(maps.shape)} and {dead_rows} dead rows; takes (N, H, W), 0 to H")
     if not torch.isfinite(maps).all() or (maps < 0).any():
         raise ValueError("activity: got a map with negative, infinite or NaN scores; takes saliency after the ReLU")

@@ -9,8 +9,8 @@ import os
 import re
 import tempfile
 import urllib.request
+import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,10 +19,25 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # by content; Pillow's EPS would run Ghostscript
 # How a whole file of a format ends, where that can't stand within the pixels.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 LARGEST = 64 * 2**20  # bytes of one member of a zip, unpacked
+SLIM = 100  # times its shorter side that an image's longer one may be: scaling it to 256 pixels scales the other, too
 SWELL = 100  # times its own size that a zip may unpack to; photographs hardly swell at all
+
+# Up to twice its own limit Pillow only warns; what is larger yet is refused.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def shown(name: object) -> str:
+    """A file's name, or a library's reason, within a line: what can't be printed is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(name))
+
+
+def _reason(error: Exception) -> str:
+    """Why, in a few words of a library's."""
+    return shown((getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0])[:200]
 
 
 def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
@@ -31,20 +46,24 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
     Raises ValueError with the file's name where it is no image, breaks off or is larger than Pillow allows.
     """
     try:
-        with Image.open(source) as image:
-            return _rgb(image)
+        if isinstance(source, str | Path) and not os.path.isfile(source):  # a pipe would be waited for
+            raise ValueError("no file")
+        with Image.open(source, formats=FORMATS) as image:
+            return _rgb(_stout(image))
     except UnidentifiedImageError:
-        reason = "no format that Pillow knows"
+        reason = "none of " + ", ".join(FORMATS)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        reason = str(error).split("\n")[0] or type(error).__name__
-    raise ValueError(f"{name or source}: not a readable image ({reason})")
+        reason = _reason(error)
+    raise ValueError(f"{shown(name or source)}: not a readable image ({reason})")
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether a file calls itself an RGB JPEG or PNG."""
+    """Whether a file calls itself an RGB JPEG. (A damaged PNG ends torchvision's decoder, and the process, by a signal.)"""
     try:
-        with Image.open(path) as image:
-            return image.format in ("JPEG", "PNG") and image.mode == "RGB"
+        if not os.path.isfile(path):
+            return False
+        with Image.open(path, formats=FORMATS) as image:
+            return _stout(image).format == "JPEG" and image.mode == "RGB"
     except Exception:  # `decode` says what is wrong with it
         return False
 
@@ -56,7 +75,7 @@ def inspect(file: BinaryIO, name: str) -> None:
     a millisecond for a photograph of any size. Damage in the middle shows where the image is first used.
     """
     try:
-        end = ENDS.get(Image.open(file).format or "")
+        end = ENDS.get(_stout(Image.open(file, formats=FORMATS)).format or "")
         file.seek(-len(end or b""), os.SEEK_END)
         whole = end is not None and file.read() == end
     except Exception:
@@ -68,7 +87,14 @@ def inspect(file: BinaryIO, name: str) -> None:
     file.seek(0)
     # Pillow reads the zeros of a half-written JPEG as pixels; what a camera appends comes after the end.
     if end == ENDS["JPEG"] and end not in file.read():
-        raise ValueError(f"{name}: not a readable image (it breaks off)")
+        raise ValueError(f"{shown(name)}: not a readable image (it breaks off)")
+
+
+def _stout(image: Image.Image) -> Image.Image:
+    """Itself; ValueError for one that no square can be cut out of in reasonable memory."""
+    if max(image.size) > SLIM * min(image.size):
+        raise ValueError(f"{image.width} × {image.height} pixels; takes up to {SLIM} times as many one way as the other")
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -91,13 +117,16 @@ class Zip:
 
     def __init__(self, path: Path, marker: str):
         try:
+            if not path.is_file():
+                raise ValueError("no file")
             self.file = zipfile.ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise ValueError(f"data.root: {path} is no readable zip ({error}); takes the public archive") from None
+        except Exception as error:  # a damaged file makes zipfile raise nearly anything
+            raise ValueError(f"data.root: {path} is no readable zip ({_reason(error)}); takes the public archive") from None
         members = self.file.infolist()
         for member in members:
             if ".." in re.split(r"[/\\]", member.filename) or re.match(r"[/\\]|[A-Za-z]:", member.filename):
-                raise ValueError(f"data.root: {path} holds {member.filename}, which leaves the archive; takes another copy")
+                raise ValueError(f"data.root: {path} holds {shown(member.filename)[:200]}, which leaves the archive; "
+                                 "takes another copy")  # fmt: skip
         size = sum(member.file_size for member in members)
         if size > SWELL * path.stat().st_size:
             raise ValueError(f"data.root: {path} would unpack to {size / 2**20:.0f} MiB, over {SWELL} times its size")
@@ -113,10 +142,11 @@ class Zip:
         try:
             size = self.file.getinfo(self.top + name).file_size
             if size > LARGEST:
-                raise ValueError(f"data.root: {name} would unpack to {size / 2**20:.0f} MiB; takes up to {LARGEST >> 20}")
+                raise ValueError(f"it would unpack to {size / 2**20:.0f} MiB; takes up to {LARGEST >> 20}")
             return self.file.read(self.top + name)
-        except (KeyError, RuntimeError, NotImplementedError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"data.root: {name} can't be read from {self.file.filename} ({error})") from None
+        except Exception as error:  # a damaged member makes the decoders raise nearly anything
+            where = f"{shown(name)[:200]} can't be read from {self.file.filename}"
+            raise ValueError(f"data.root: {where} ({_reason(error)}); takes another copy") from None
 
 
 class Folder:
@@ -132,10 +162,13 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """A file's bytes; ValueError naming one that can't be read."""
+        file = self.top / name
         try:
-            return (self.top / name).read_bytes()
-        except OSError as error:
-            raise ValueError(f"data.root: {self.top / name} can't be read ({error.strerror})") from None
+            if not file.is_file() or file.stat().st_size > LARGEST:  # a pipe would be waited for
+                raise ValueError(f"no file of up to {LARGEST >> 20} MiB")
+            return file.read_bytes()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"data.root: {shown(file)} can't be read ({_reason(error)})") from None
 
 
 def open_tree(path: Path, marker: str, patterns: tuple[str, ...]) -> Zip | Folder:

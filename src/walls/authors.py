@@ -43,12 +43,13 @@ def load(path: Path, **config) -> Classifier:
     shapes[f"{HEAD}.0.weight"] = (wall.bias.numel(), wall.full_weight()[0].numel())
     for kind, names in (("no", shapes.keys() - tensors.keys()), ("an unexpected", tensors.keys() - shapes.keys())):
         if names:
-            raise ValueError(f"{path}: holds {kind} {min(names)}; takes the authors' [VGG], keys 0.weight to {HEAD}.6.bias")
+            got = f"{kind} {ascii(min(names))[1:-1][:80]}"
+            raise ValueError(f"{path}: holds {got}; takes the authors' [VGG], keys 0.weight to {HEAD}.6.bias")
     for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape or not tensors[name].is_floating_point():
+        if tuple(tensors[name].shape) != shape or not tensors[name].is_floating_point() or not _plain(tensors[name]):
             raise ValueError(f"{path}: {name} is {_described(tensors[name])}; takes {_sized(shape)}, as model and data say")
         if not torch.isfinite(tensors[name]).all():
-            raise ValueError(f"{path}: {name} holds numbers that are not finite")
+            raise ValueError(f"{path}: {name} holds numbers that are not finite; takes finite weights")
     tensors[f"{HEAD}.0.weight"] = _without_wall(tensors[f"{HEAD}.0.weight"], wall, path)
     model.load_state_dict({name: tensors[_theirs(name)] for name in model.state_dict()})
     return model.eval()
@@ -66,12 +67,19 @@ def _without_wall(weight: Tensor, wall: WallLinear, path: Path) -> Tensor:
 def _read(path: Path) -> dict[str, Tensor]:
     """A file of nothing but named tensors."""
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise OSError
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # torch's own message tells how to run the file's code
         raise ValueError(f"{path}: not a readable state dict, or one with code in it; takes tensors alone") from None
     if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in tensors.items()):
         raise ValueError(f"{path}: holds more than named tensors; takes a bare state dict")
     return tensors
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether it has all its numbers, one after the other."""
+    return tensor.layout is torch.strided and tensor.device.type == "cpu"
 
 
 def _theirs(name: str) -> str:
@@ -81,7 +89,8 @@ def _theirs(name: str) -> str:
 
 
 def _described(tensor: Tensor) -> str:
-    return f"{_sized(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return f"{_sized(tensor.shape)} of {kind}" + ("" if _plain(tensor) else ", not plain numbers")
 
 
 def _sized(shape) -> str:

@@ -35,10 +35,16 @@ def saliency_maps(
     Raises ValueError for an unknown method, a wrong shape or target, and NaN in the images or the weights, by name.
     """
     check(methods)
-    if images.ndim != 4 or (targets is not None and targets.shape != images.shape[:1]):
-        raise ValueError(f"images: got {tuple(images.shape)}; takes (N, 3, H, W), with one target each")
-    if batch_size < 1:
-        raise ValueError(f"batch_size: got {batch_size}; takes 1 or more")
+    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+    if images.ndim != 4 or images.shape[1] != channels or (targets is not None and targets.shape != images.shape[:1]):
+        raise ValueError(f"images: got {tuple(images.shape)}; takes (N, {channels}, H, W), with one target each")
+    if targets is not None and targets.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+        raise ValueError(f"targets: got {targets.dtype}; takes whole numbers")
+    for name, value in (("batch_size", batch_size), ("opticam_steps", opticam_steps)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}; takes 1 or more")
+    if not 0 < opticam_lr < float("inf"):
+        raise ValueError(f"opticam_lr: got {opticam_lr}; takes a number above 0")
     parameter = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -48,7 +54,7 @@ def saliency_maps(
     try:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(parameter)
-            chosen = None if targets is None else targets[start : start + batch_size].to(parameter.device)
+            chosen = None if targets is None else targets[start : start + batch_size].to(parameter.device, torch.int64)
             _finite_images(batch, start)
             split = Split(model, batch, chosen, batch_size, opticam_steps, opticam_lr)
             with torch.no_grad():
@@ -65,15 +71,17 @@ def saliency_maps(
 
 def check(methods: Sequence[str]) -> None:
     """ValueError for a name that no method is registered under."""
-    unknown = [name for name in methods if name not in METHODS]
+    unknown = [name for name in methods if not isinstance(name, str) or name not in METHODS]
     if unknown:
-        raise ValueError(f"methods: got {unknown[0]}; takes {', '.join(METHODS)}")
+        got = ascii(unknown[0])[:80].strip("'")
+        raise ValueError(f"methods: got {got}; takes {', '.join(METHODS)}")
 
 
 def upscale(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Maps (N, h, w) as a user sees them, (N, H, W) in [0, 1], scaled as pytorch-grad-cam scales them.
 
     Min-max at (h, w), bilinear (align_corners=False), min-max again. An all-zero or constant map gives zeros.
+    Raises ValueError for maps that aren't (N, h, w) of real numbers, and a size of nothing.
     """
     return _min_max(interpolate(_min_max(maps), size))
 
@@ -81,10 +89,19 @@ def upscale(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
 def interpolate(maps: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Maps (N, h, w) bilinearly upscaled to (N, H, W), their scores left as they are."""
     size = (size, size) if isinstance(size, int) else tuple(size)
+    _check_maps(maps)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"size: got {size}; takes (H, W), 1 or more each")
     return nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
 
+def _check_maps(maps: Tensor) -> None:
+    if maps.ndim != 3 or 0 in maps.shape[1:] or not maps.is_floating_point():
+        raise ValueError(f"maps: got {tuple(maps.shape)} of {maps.dtype}; takes (N, h, w) of floating-point numbers")
+
+
 def _min_max(maps: Tensor) -> Tensor:
+    _check_maps(maps)
     low = maps.amin((1, 2), keepdim=True)
     return (maps - low) / (1e-7 + (maps - low).amax((1, 2), keepdim=True))  # 1e-7: the library's guard
 

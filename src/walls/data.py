@@ -55,6 +55,8 @@ def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFr
         for part in ("images", "manifest.csv"):
             if (partial / part).exists():
                 (partial / part).rename(folder / part)
+    except ValueError as error:
+        raise ValueError(archives.shown(error)) from error  # one line, whatever is in a file's name
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return manifest

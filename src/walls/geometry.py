@@ -7,6 +7,7 @@ tells which rows of every earlier map, and at last of the image, still reach the
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 
 from torch import nn
 
@@ -69,6 +70,9 @@ def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
     activations, nested in Sequentials. A `wall_rows` of 0 is the baseline.
     Raises ValueError for layers that mix rows, and for a wall that hides the whole map or nothing of the image.
     """
+    for name, value, least in (("image_size", image_rows, 1), ("wall.rows", wall_rows, 0)):
+        if not isinstance(value, Integral):
+            raise ValueError(f"{name}: got {value!r}; takes a whole number, {least} or more")
     layers, heights = _heights(features, image_rows)
     if wall_rows == 0:
         return DeadZone(tuple(heights), tuple(heights))

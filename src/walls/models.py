@@ -8,10 +8,11 @@ import itertools
 import json
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -40,6 +41,10 @@ class WallLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(dense).uniform_(-bound, bound))
 
     def forward(self, features: Tensor) -> Tensor:
+        channels, rows, columns = self.weight.shape[1:]
+        if features.shape[1:] not in ((channels, rows, columns), (channels, self.height, columns)):
+            got, takes = (" × ".join(map(str, shape)) for shape in (features.shape[1:], (channels, self.height, columns)))
+            raise ValueError(f"images: their features are {got}; takes images of which the backbone makes {takes}")
         seen = features[:, :, : self.height - self.wall_rows]
         return nn.functional.linear(seen.flatten(1), self.weight.flatten(1), self.bias)
 
@@ -112,8 +117,15 @@ def vgg(
 
     `width` 1 and `dense` 4096 are the paper's; `wall_rows` 9 its masked model, 0 its baseline.
     Convolutions start as torchvision's VGG (He, fan out); dense layers as torch's default.
-    Raises ValueError where the wall leaves no dead zone, naming the heights that do.
+    Raises ValueError for a size that is none, and where the wall leaves no dead zone, naming the heights that do.
     """
+    for name, value, least in (("dense", dense, 1), ("classes", classes, 1), ("wall_rows", wall_rows, 0)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name}: got {value!r}; takes a whole number, {least} or more")
+    if not 0 < width <= 64:
+        raise ValueError(f"width: got {width!r}; takes a number above 0 and up to 64 (1 is VGG16)")
+    if not 0 <= dropout <= 1:
+        raise ValueError(f"dropout: got {dropout!r}; takes a number from 0 to 1")
     layers: list[nn.Module] = []
     channels = 3
     for entry in VGG16:
@@ -234,23 +246,48 @@ def load(path: Path, **expected) -> Classifier:
     Raises ValueError naming the first that differs, or the file where it is no checkpoint of ours.
     """
     try:
+        if not Path(path).is_file():  # a pipe would be waited for
+            raise OSError("no file")
         with safe_open(path, "pt") as file:
-            config = json.loads((file.metadata() or {}).get("walls", "{}")).get("config")
+            metadata = json.loads((file.metadata() or {}).get("walls", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({error}); takes a .safetensors of this project") from None
+    except Exception as error:  # a header may lie about anything
+        raise ValueError(f"{path}: not a readable checkpoint ({_in_short(error)}); "
+                         "takes a .safetensors of this project") from None  # fmt: skip
+    config = metadata.get("config") if isinstance(metadata, dict) else None
     if not isinstance(config, dict) or config.pop("architecture", None) != "vgg":
         raise ValueError(f"{path}: holds no configuration of a [VGG]; takes a .safetensors of this project")
     expected.pop("architecture", None)
     for name, value in expected.items():
         if config.get(name) != value:
-            raise ValueError(f"{path}: a checkpoint of another configuration: {name} is {config.get(name)}, not {value}")
+            got = ascii(config.get(name))[:80]
+            raise ValueError(f"{path}: a checkpoint of another configuration: {name} is {got}, not {value}")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+            raise ValueError(f"{path}: {ascii(name)[1:-1][:80]} holds numbers that are not finite; takes finite weights")
     try:
+        with torch.device("meta"):  # no memory, before the shapes are known to fit
+            shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in vgg(**config).state_dict().items()}
+        for name in sorted(shapes.keys() | tensors.keys()):
+            got = (tensors[name].shape, tensors[name].dtype) if name in tensors else None
+            if got != shapes.get(name):
+                raise ValueError(f"{name} is {_sized(got)}, not {_sized(shapes.get(name))}")
         model = seeded(0, **config)
         model.load_state_dict(tensors)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"{path}: its weights don't fit its configuration ({error})".replace("\n", " ")) from None
+    except Exception as error:  # whatever stands in the configuration
+        why = _in_short(error)
+        raise ValueError(f"{path}: its weights don't fit its configuration ({why}); takes another copy") from None
     return model.eval()
+
+
+def _sized(got: tuple[torch.Size, torch.dtype] | None) -> str:
+    return f"{' × '.join(map(str, got[0])) or 'one number'} of {str(got[1]).removeprefix('torch.')}" if got else "missing"
+
+
+def _in_short(error: Exception) -> str:
+    """A library's reason, within a line."""
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0][:200]
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 class CNN(nn.Module):
@@ -275,6 +312,11 @@ class CNN(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
+        for name, value in (("filters", filters), ("kernel", kernel), ("pool", pool), ("sizes", min(sizes, default=0))):
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name}: got {value!r}; takes a whole number, 1 or more")
+        if not 0 < tau < math.inf:
+            raise ValueError(f"tau: got {tau!r}; takes a standard deviation above 0")
         rows, columns = (side - kernel + 1 for side in image_size)
         if min(rows, columns) < 1 or rows % pool or columns % pool:
             raise ValueError(f"pool: got {pool}; takes a divisor of h = {rows} and w = {columns}")

@@ -5,23 +5,42 @@ python -m walls.params FILE            the same for another file
 python -m walls.params --gate FILE     check params.yaml, then write the gate that every stage depends on
 """
 
+import os
 import re
+import reprlib
 import sys
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from walls import paths
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Million = Annotated[int, Field(ge=1, le=10**6)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+LARGEST = 100_000  # bytes of a parameter file; ours have 3,000
+# How often a pattern may stand in one: a hundred anchors that merge each other, or brackets, keep the parser busy for ever.
+MOST = {"aliases (*name)": (rb"[\s,\[{:]\*\w", 20), "opening brackets": (rb"[\[{]", 200)}
+LINES = 20  # of errors
 
 # A model's file in `model.checkpoint`: this project's, or the authors' release.
 CHECKPOINTS = ("{which}.safetensors", "params_vgg16_{which}.pt")
 THEORY_ROWS = 29  # the theory's digits, 28 × 28 and padded once
+
+
+def _on_one_line(text: str) -> str:
+    """Itself; ValueError for what can't stand in a line of an error, nor sensibly in a path."""
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_on_one_line)]
 
 
 def takes(text: str, kind) -> object:
@@ -41,26 +60,26 @@ class Wall(Section):
 
 class Model(Section):
     width: takes("a number above 0 and up to 4 (1 is VGG16)", Annotated[float, Field(gt=0, le=4)])
-    dense: takes("a whole number, 1 or more", Count)
+    dense: takes("a whole number, 1 or more", Million)
     batch_norm: takes("true or false", bool)
     dropout: takes("a number from 0 to below 1", Rate)
     checkpoint: takes("a folder with masked.safetensors and baseline.safetensors, or with the authors' "
-                      "params_vgg16_masked.pt and params_vgg16_baseline.pt, or null to train", str | None)  # fmt: skip
+                      "params_vgg16_masked.pt and params_vgg16_baseline.pt, or null to train", Text | None)  # fmt: skip
 
 
 class Data(Section):
     name: takes("critters, tiny-imagenet, imagenet, folder or none",
                 Literal["critters", "tiny-imagenet", "imagenet", "folder", "none"])  # fmt: skip
-    root: takes("the path of a local archive or folder, or null (critters, tiny-imagenet)", str | None)
+    root: takes("the path of a local archive or folder, or null (critters, tiny-imagenet)", Text | None)
     animals: takes("true for ImageNet's animal classes alone (its first 398), or false", bool) = False
-    classes: takes("a whole number, 2 or more (critters: up to 10)", Annotated[int, Field(ge=2)])
+    classes: takes("a whole number, 2 to a million (critters: up to 10)", Annotated[int, Field(ge=2, le=10**6)])
     train_images: takes("a whole number, at least one image per class, or null for all", Count | None)
     val_images: takes("a whole number, at least two images per class, or null for all", Count | None)
 
 
 class Train(Section):
-    epochs: takes("a whole number, 1 or more", Count)
-    batch_size: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
+    epochs: takes("a whole number, 1 or more", Million)
+    batch_size: takes("a whole number, 2 or more", Annotated[int, Field(ge=2, le=10**9)])
     accumulate: takes("a whole number, 1 or more", Count)
     lr: takes("a number above 0", Positive)
     momentum: takes("a number from 0 to below 1", Rate)
@@ -68,26 +87,26 @@ class Train(Section):
     schedule: takes("onecycle, cosine, step or constant", Literal["onecycle", "cosine", "step", "constant"])
     precision: takes("auto, float32, bfloat16 or float16", Literal["auto", "float32", "bfloat16", "float16"])
     compile: takes("true or false", bool)
-    workers: takes("a whole number, 0 or more", Annotated[int, Field(ge=0)])
+    workers: takes("a whole number, 0 or more", Annotated[int, Field(ge=0, le=1000)])
 
 
 class Stacks(Section):
-    images: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
-    mix_dir: takes("a folder of ready STACK-MIX images, or null to build them", str | None)
-    gen_dir: takes("a folder of ready STACK-GEN images, or null to draw them", str | None)
+    images: takes("a whole number, 2 or more", Annotated[int, Field(ge=2, le=10**6)])
+    mix_dir: takes("a folder of ready STACK-MIX images, or null to build them", Text | None)
+    gen_dir: takes("a folder of ready STACK-GEN images, or null to draw them", Text | None)
     generator: takes("critters, diffusers, folder (the images of gen_dir), or null where the images have no generator",
                      Literal["critters", "diffusers", "folder"] | None)  # fmt: skip
     model: takes("a text-to-image model's Hugging Face name or folder with the generator diffusers, else null",
-                 Annotated[str, Field(min_length=1)] | None) = None  # fmt: skip
+                 Text | None) = None  # fmt: skip
     photos: takes("a folder CLASS/*.jpg of photographs to cut STACK-MIX from, for the classes it holds, or null",
-                  str | None) = None  # fmt: skip
+                   Text | None) = None  # fmt: skip
 
 
 class Cams(Section):
-    methods: takes("a list of names of methods.py, each once", list[str])
-    batch_size: takes("a whole number, 1 or more", Count)
+    methods: takes("a list of names of methods.py, each once", list[Text])
+    batch_size: takes("a whole number, 1 or more", Million)
     precision: takes("float32, float64 or bfloat16", Literal["float32", "float64", "bfloat16"])
-    opticam_steps: takes("a whole number, 1 or more", Count)
+    opticam_steps: takes("a whole number, 1 or more", Million)
     opticam_lr: takes("a number above 0", Positive)
 
 
@@ -98,17 +117,17 @@ class Sweep(Section):
 
 class Theory(Section):
     image: takes("digits or mnist", Literal["digits", "mnist"])
-    filters: takes("a whole number, 1 or more", Count)
+    filters: takes("a whole number, 1 or more", Million)
     kernel: takes("a whole number, 1 or more", Count)
     pool: takes("a whole number, 1 or more", Count)
-    depth: takes("a whole number, 1 or more", Count)
-    tau: takes("a number above 0", Positive)
-    draws: takes("a whole number, 2 or more", Annotated[int, Field(ge=2)])
+    depth: takes("a whole number, 1 or more", Annotated[int, Field(ge=1, le=100)])
+    tau: takes("a number above 0", Annotated[float, Field(gt=0, le=1000)])
+    draws: takes("a whole number, 2 or more", Annotated[int, Field(ge=2, le=10**9)])
 
 
 class Params(Section):
-    seed: takes("a whole number, 0 or more", Annotated[int, Field(ge=0)])
-    image_size: takes("a whole number of pixels, 32 or more", Annotated[int, Field(ge=32)])
+    seed: takes("a whole number from 0 to 4294967295", Annotated[int, Field(ge=0, lt=2**32)])
+    image_size: takes("a whole number of pixels, 32 to 4096", Annotated[int, Field(ge=32, le=4096)])
     heat: takes("magma, inferno, viridis, cividis or jet", Literal["magma", "inferno", "viridis", "cividis", "jet"])
     wall: takes("a section", Wall)
     model: takes("a section", Model)
@@ -126,15 +145,25 @@ def load(path: Path | str | None = None) -> Params:
     Read with DVC's own parser, so that `1e-3`, `yes` and `010` mean what they mean to the pipeline.
     Raises ValueError: one line per wrong field, with its name, what it got and what it takes.
     """
-    from dvc.exceptions import DvcException
     from dvc.utils.serialize import parse_yaml
 
     path = Path(path) if path is not None else paths.root() / "params.yaml"
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"), path)
+        with open(path, "rb") as file:
+            text = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; takes a params.yaml (see presets/)") from None
-    except (DvcException, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read ({error.strerror}); takes a params.yaml (see presets/)") from None
+    if len(text) > LARGEST:
+        raise ValueError(f"{path.name}: got more than {LARGEST} bytes; takes a params.yaml (see presets/), of about 3,000")
+    for what, (pattern, most) in MOST.items():
+        if (got := len(re.findall(pattern, text))) > most:
+            raise ValueError(f"{path.name}: got {got} {what}; takes up to {most}")
+    try:
+        with warnings.catch_warnings(action="ignore"):  # an anchor defined twice
+            content = parse_yaml(text.decode(), path)
+    except Exception as error:  # the parser raises what it likes: on a 13th month, on 5,000 digits, on endless nesting
         raise ValueError(f"{path.name}: not readable as YAML: {_cause(error)}") from None
     return check(content)
 
@@ -142,7 +171,7 @@ def load(path: Path | str | None = None) -> Params:
 def check(content: object) -> Params:
     """The checked parameters; ValueError as for `load`."""
     if not isinstance(content, dict):
-        raise ValueError(f"params.yaml: got {content!r}; takes the sections {', '.join(Params.model_fields)}")
+        raise ValueError(f"params.yaml: got {_shown(content)}; takes the sections {', '.join(Params.model_fields)}")
     lines = []
     try:
         params = Params.model_validate(content)
@@ -150,6 +179,8 @@ def check(content: object) -> Params:
         lines = list(dict.fromkeys(_line(item) for item in error.errors()))
     else:
         lines = list(_crosschecks(params))
+    if len(lines) > LINES:
+        lines[LINES:] = [f"params.yaml: {len(lines) - LINES} more errors; takes what presets/ show"]
     if lines:
         raise ValueError("\n".join(lines))
     return params
@@ -166,10 +197,10 @@ def _crosschecks(p: Params):
     data, stacks = p.data, p.stacks
     if data.name == "critters" and data.classes > 10:
         yield f"data.classes: got {data.classes}; takes 2 to 10 with critters"
-    if data.name in ("imagenet", "folder") and (data.root is None or not Path(data.root).expanduser().is_dir()):
+    if data.name in ("imagenet", "folder") and (data.root is None or not os.path.isdir(_home(data.root))):
         got = "null" if data.root is None else f"{data.root}, which is no folder"
         yield f"data.root: got {got}; takes the path of a folder of images with data.name {data.name}"
-    elif data.root is not None and not Path(data.root).expanduser().exists():
+    elif data.root is not None and not os.path.exists(_home(data.root)):
         yield f"data.root: got {data.root}, which isn't there; takes the path of a local archive or folder"
     if data.name == "folder" and data.animals:
         yield "data.animals: got true; takes false with folder, of whose classes nobody knows which are animals"
@@ -193,11 +224,11 @@ def _crosschecks(p: Params):
         yield f"stacks.photos: got {stacks.photos}; takes null with stacks.mix_dir, whose images are ready"
     for name in ("mix_dir", "gen_dir", "photos"):
         folder = getattr(stacks, name)
-        if folder is not None and not Path(folder).expanduser().is_dir():
+        if folder is not None and not os.path.isdir(_home(folder)):
             yield f"stacks.{name}: got {folder}, which is no folder; takes {_described(('stacks', name))}"
     for which in ("masked", "baseline") if p.model.checkpoint is not None else ():
         names = [name.format(which=which) for name in CHECKPOINTS]
-        if not any((Path(p.model.checkpoint).expanduser() / name).is_file() for name in names):
+        if not any(os.path.isfile(os.path.join(_home(p.model.checkpoint), name)) for name in names):
             yield (f"model.checkpoint: got {p.model.checkpoint}, without {' or '.join(names)}; "
                    f"takes {_described(('model', 'checkpoint'))}")  # fmt: skip
     rows = THEORY_ROWS - p.theory.kernel + 1
@@ -225,20 +256,40 @@ def _crosschecks(p: Params):
         hint = "".join(f"did you mean {name}? " for name in get_close_matches(unknown[0], known, 1))
         yield f"cams.methods: got {unknown[0]}; {hint}takes {', '.join(known)}"
     elif not p.cams.methods or len(set(p.cams.methods)) < len(p.cams.methods):
-        yield f"cams.methods: got {p.cams.methods}; takes one or more names, each once"
+        yield f"cams.methods: got {_shown(p.cams.methods)}; takes one or more names, each once"
+
+
+def _home(path: str) -> str:
+    """A path, its `~` expanded. os.path asks about it, not pathlib, which raises on nobody's home or a name too long."""
+    return os.path.expanduser(path)
+
+
+def _shown(value: object) -> str:
+    """A value within a line, however large: anchors let a few lines stand for many values."""
+    try:
+        return _SHORT.repr(value)[:80]
+    except ValueError:  # Python's own limit
+        return "a number of thousands of digits"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 2, 8, 8, 80, 80
 
 
 def _line(item: dict) -> str:
     """One pydantic error as one line."""
     where = tuple(part for part in item["loc"] if isinstance(part, str) and part in _names())
     if item["type"] in ("extra_forbidden", "invalid_key"):
-        *section, key = (part for part in item["loc"] if part != "[key]")
+        *section, key = item["loc"][: 2 if item["loc"][0] in _sections() else 1]
         known = list((_section(section) or Params).model_fields)
         close = get_close_matches(str(key), known, 1)
         hint = f"did you mean {close[0]}?" if close else f"takes {', '.join(known)}"
-        return f"{'.'.join(map(str, item['loc']))}: unknown key; {hint}"
-    got = "nothing (the key is missing)" if item["type"] == "missing" else f"{item['input']!r}"[:80]
-    return f"{'.'.join(where)}: got {got}; takes {_described(where)}"
+        key = key if str(key).isprintable() and 0 < len(str(key).strip()) <= 80 else _shown(key)
+        return f"{'.'.join(map(str, (*section, key)))}: unknown key; {hint}"
+    got = "nothing (the key is missing)" if item["type"] == "missing" else _shown(item["input"])
+    takes = _described(where)
+    most = f", up to {item['ctx']['le']:,}" if item["type"] == "less_than_equal" and " to " not in takes else ""
+    return f"{'.'.join(where)}: got {got}; takes {takes}{most}"
 
 
 def _names() -> set[str]:
@@ -266,18 +317,24 @@ def _cause(error: BaseException) -> str:
     """The innermost reason of a parser's error, on one line, with the line it stands on."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.object[error.start]} in place {error.start} is not UTF-8"
     mark = getattr(error, "problem_mark", None)
-    problem = (getattr(error, "problem", None) or str(error)).split("\n")[0]
+    problem = (getattr(error, "problem", None) or str(error) or type(error).__name__).split("\n")[0]
+    problem = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in problem[:200])
     if "duplicate key" in problem:
         problem = "repeated key " + problem.split('"')[1] + "; takes each key once"
     return f"{problem} (line {mark.line + 1})" if mark else problem
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[Text]) -> int:
     """Check a parameter file; with `--gate FILE` also write the gate."""
     gate = None
-    if arguments[:1] == ["--gate"]:
+    if arguments[:1] == ["--gate"] and len(arguments) > 1:
         gate, arguments = arguments[1], arguments[2:]
+    if len(arguments) > 1 or arguments[:1] == ["--gate"]:
+        print(f"arguments: got {' '.join(arguments)}; takes [--gate FILE] [params.yaml]", file=sys.stderr)
+        return 2
     try:
         load(*arguments)
     except ValueError as error:

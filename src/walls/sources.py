@@ -124,7 +124,10 @@ def tiny_imagenet(root: Path | None) -> Listing:
         target.parent.mkdir(parents=True, exist_ok=True)
         content = tree.read(file)
         archives.inspect(BytesIO(content), f"{root}, {file}")
-        target.write_bytes(content)
+        try:
+            target.write_bytes(content)
+        except OSError as error:
+            raise ValueError(f"data.root: {file[:200]} can't be written ({error.strerror})") from None
         return target.relative_to(folder).as_posix()
 
     return Listing(str(root), files, lambda wnid: words.get(wnid, wnid), is_animal, copy)
@@ -186,6 +189,8 @@ def _refer(file: str, place: str, folder: Path) -> str:
     """A photograph where it lies, once it has been looked at."""
     try:
         file.encode()  # the manifest is UTF-8
+        if not os.path.isfile(file):  # a pipe would be waited for
+            raise ValueError(f"{file}: can't be read (no file, or a link to none); takes an image")
         with open(file, "rb") as opened:
             archives.inspect(opened, file)
     except OSError as error:
@@ -229,7 +234,7 @@ def _devkit(root: Path) -> list[str]:
         wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in np.atleast_1d(synsets)}
         return [wnids[int(line)] for line in places[0].read_text().split()]
     except Exception as error:  # scipy raises what it likes on what is no .mat file
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0][:200]
         raise ValueError(f"data.root: {meta} and {name} can't be read together ({type(error).__name__}: {reason})") from None
 
 

@@ -4,6 +4,7 @@ STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both
 """
 
 import itertools
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from walls import critters, sources
+from walls.archives import shown
 from walls.data import fit, read_image, stream
 from walls.generator import Painter, Sample
 from walls.params import Stacks
@@ -203,6 +205,8 @@ def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_
     """
     found = (file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
     files = sorted(file for file in found if not file.name.startswith("."))  # macOS zips twins of every file: ._1.png
+    if odd := [file for file in files if os.fsencode(file) != str(file).encode(errors="replace")]:
+        raise ValueError(f"stacks: {shown(odd[0])} is not a name in UTF-8; takes another name")
     if not files:
         kinds = ", ".join(IMAGE_FILES)
         raise ValueError(f"stacks: {source} holds no {kinds} image; takes a folder of {dataset} images, or null")
@@ -215,7 +219,7 @@ def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_
         image = read_image(file)
         if dataset == "stack-mix" and image.shape[1:] != (image_size, image_size):
             got, wanted = f"{image.shape[2]} × {image.shape[1]}", f"{image_size} × {image_size}"
-            raise ValueError(f"stacks.mix_dir: {file} is {got}; takes {wanted}, cut at row {edge}")
+            raise ValueError(f"stacks.mix_dir: {shown(file)} is {got}; takes {wanted}, cut at row {edge}")
         rows.append(_write(fit(image, image_size), row, folder))
     return rows
 

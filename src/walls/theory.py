@@ -58,7 +58,10 @@ def _scale(tau: object) -> float:
 
 def as_image(image: ArrayLike) -> Array:
     """ξ as a float64 array (H, W). ValueError unless it is a grayscale image with values in [0, 1]."""
-    image = np.asarray(image, dtype=np.float64)
+    try:
+        image = np.asarray(image, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError("image: got what is no array of numbers; takes a grayscale image (H, W)") from None
     if image.ndim != 2:
         raise ValueError(f"image: got shape {image.shape}; takes a grayscale image (H, W)")
     if not (image.size and np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
@@ -72,6 +75,8 @@ def sizes(image: ArrayLike, kernel: int, pool: int, masked_rows: int | None = No
     ValueError where k exceeds the image, k' doesn't divide h and w, h' is odd and its lower half is meant, or
     masked_rows isn't 0 to h'.
     """
+    if np.ndim(image) != 2:
+        raise ValueError(f"image: got shape {np.shape(image)}; takes a grayscale image (H, W)")
     height, width = np.shape(image)
     kernel, pool = _whole("kernel", kernel, 1), _whole("pool", pool, 1)
     if kernel > min(height, width):
@@ -236,7 +241,7 @@ def moment_bound(
 
     From √y ≥ (3y - y²)/2 at y = Y/E[Y] and Lemma 3, E[y²] = 1 + 5/V. Positive for V ≥ 3.
     """
-    return (1 - 5 / (2 * filters)) * large_v_limit(image, filters, kernel, pool, tau, masked_rows)
+    return (1 - 5 / (2 * _whole("filters", filters, 1))) * large_v_limit(image, filters, kernel, pool, tau, masked_rows)
 
 
 # --- The image ---------------------------------------------------------------------------------------------------
