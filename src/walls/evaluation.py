@@ -12,13 +12,13 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
-from tqdm import tqdm
 
 from walls import cams, data, methods, models, opticam, stacks
 from walls.activity import activity
 from walls.data import normalise
 from walls.models import Classifier
 from walls.params import Cams
+from walls.progress import track
 
 BATCH = 16  # images at once through the full-height network
 TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
@@ -40,7 +40,7 @@ def evaluate(
     code = [inspect.getsource(module) for module in (cams, methods, opticam, models, data)]
     key = _digest(*model.state_dict().values(), settings, code)
     rows, maps = [], []
-    with tqdm(total=len(images) * len(settings.methods), desc="saliency maps", unit="map", mininterval=1) as bar:
+    with track(total=len(images) * len(settings.methods), desc="saliency maps", unit="map") as bar:
         for start in range(0, len(images), settings.batch_size):
             batch = images[start : start + settings.batch_size]
             part = resume / f"{_digest(key, batch)}.safetensors" if resume else None
@@ -76,7 +76,7 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
         targets = model(inputs).argmax(1)
     rates, numbers = sorted({*TUNED_LR, settings.opticam_lr}), sorted({*TUNED_STEPS, settings.opticam_steps})
     rows = []
-    for lr, steps in tqdm([(lr, steps) for lr in rates for steps in numbers], "tuning Opti-CAM", mininterval=1):
+    for lr, steps in track([(lr, steps) for lr in rates for steps in numbers], desc="tuning Opti-CAM"):
         maps = cams.saliency_maps(
             model, inputs, ["Opti-CAM"], targets, batch_size=settings.batch_size, opticam_steps=steps, opticam_lr=lr,
             progress=lambda maps: None)["Opti-CAM"]  # fmt: skip
