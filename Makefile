@@ -1,10 +1,11 @@
 # make repro   set up everything and rebuild the paper
 # make test    set up everything and run the tests
 # make site    set up everything and build site/ from the committed run
+# make archive pack the sources and the cached results of the last run into dist/, for who evaluates without training
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup repro test test-long site lock
+.PHONY: setup repro test test-long site archive lint lock
 
 setup: .venv/.ready
 
@@ -25,6 +26,14 @@ test: setup
 
 site: setup
 	python -m walls.site
+
+archive: setup
+	python -m walls.archive
+
+# What .pre-commit-config.yaml lists, over everything: format, lint, types, stripped notebooks.
+lint: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
+	pre-commit run --all-files
 
 # What needs longer: training killed at random moments.
 test-long: setup

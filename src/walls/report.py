@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,7 +34,7 @@ CLAIMS = (
 PRESETS = {
     "critters": ("the default", "none: drawn here"),
     "smoke": ("the whole pipeline in three minutes, for tests", "none: drawn here"),
-    "tiny-imagenet": ("photographs: Tiny-ImageNet's animals", "the public archive, downloaded (248 MB) or a copy in `data.root`"),
+    "tiny-imagenet": ("photographs: Tiny-ImageNet's animals", "the public archive: downloaded (248 MB), or a copy"),
     "imagenet": ("the paper's training, to the letter", "ImageNet (ILSVRC2012) in `data.root`, read where it lies"),
     "authors": ("Table 1 from the authors' models and images", "their release, in `authors/`"),
 }  # fmt: skip
@@ -167,7 +168,7 @@ def _headline(root: Path) -> list[str]:
         for dataset in table.index.unique("dataset"):
             if (method, dataset) in table.index:
                 row = table.loc[(method, dataset)]
-                paper = "" if math.isnan(row["paper_mean"]) else f" (the paper: {row['paper_mean']:.1f})"
+                paper = f" (the paper: {row['paper_mean']:.1f})" if row["paper_mean"] > 0 else ""
                 cells.append((f"{row['mean']:.1f}", f"{paper} on {dataset.upper()}"))
         if method == "uniform map" and cells:
             said.append(f"a map that is the same everywhere {cells[0][0]}")
@@ -194,7 +195,7 @@ def _table(root: Path) -> pd.DataFrame:
     return pd.read_csv(root / "figures" / "table1.csv")
 
 
-def _metrics(root: Path, name: str) -> dict | list:
+def _metrics(root: Path, name: str) -> Any:
     file = root / "metrics" / f"{name}.json"
     if not file.is_file():
         raise ValueError(f"metrics/{name}.json: not there; takes a `dvc repro` first")
