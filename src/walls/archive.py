@@ -65,8 +65,9 @@ def cached(root: Path) -> dict[str, list[Path]]:
             if not out.use_cache:  # git has it
                 continue
             tree = out.get_obj()  # None where its listing isn't there
-            oids = [out.hash_info.value, *(oid.value for _, _, oid in tree)] if out.hash_info.isdir and tree else [out.hash_info.value]
-            if tree is None or not all(oid and cache.exists(oid) for oid in oids):
+            members = [oid.value for _, _, oid in tree] if tree is not None and out.hash_info.isdir else []
+            oids = [out.hash_info.value, *members]
+            if tree is None or not all(map(cache.exists, oids)):
                 raise ValueError(f"{out}: not in DVC's cache; takes a `dvc repro` first")
             found[str(out)] = [Path(cache.oid_to_path(oid)) for oid in oids]
     return found
