@@ -46,7 +46,7 @@ def test_every_block_has_its_place():
 
 
 @pytest.mark.parametrize("text, message", [
-    ("<!-- tabel1 -->\n<!-- /tabel1 -->", "x: nothing writes the block tabel1; takes summary, results, presets, claims, run"),
+    ("<!-- tabel1 -->\n<!-- /tabel1 -->", "x: nothing writes the block tabel1; takes summary, results,"),
     ("<!-- summary -->\n", "x: the block summary is not closed, or not opened"),
     ("<!-- /summary -->\n", "x: the block summary is not closed, or not opened"),
     ("<!-- summary -->\n<!-- results -->\n<!-- /results -->\n<!-- /summary -->", "x: the block summary is not closed"),
@@ -70,12 +70,8 @@ def test_the_short_table_is_the_papers_methods_beside_ours():
     assert len(shown.splitlines()) == 2 + 8 + 1
     for method, rows in table.groupby("method"):
         if rows["paper_mean"].notna().all():
-            row = [f"{x.mean:.1f} ± {x.std:.1f}" for x in rows[["mean", "std"]].itertuples()]
-            paper = [
-                f"{x.mean:.1f} ± {x.std:.1f}"
-                for x in rows[["paper_mean", "paper_std"]].set_axis(["mean", "std"], axis=1).itertuples()
-            ]
-            assert cells(shown, method) == [method, row[0], paper[0], row[1], paper[1]]
+            pairs = [(f"{r.mean:.1f} ± {r.std:.1f}", f"{r.paper_mean:.1f} ± {r.paper_std:.1f}") for r in rows.itertuples()]
+            assert cells(shown, method) == [method, *pairs[0], *pairs[1]]
 
 
 def test_every_claim_has_its_stages_and_its_verdict():
@@ -106,7 +102,7 @@ def test_presets_are_all_there_and_estimated_by_hand():
             (256, 512, 28), (512, 512, 28), (512, 512, 28), (512, 512, 14), (512, 512, 14), (512, 256, 14)]  # fmt: skip
     forward = 2 * (sum(9 * i * o * s * s for i, o, s in plan) + 256 * 14 * 14 * 4096 + 4096 * 4096 + 4096 * 1000)
     baseline, masked = (estimates.operations(estimates.network(imagenet, rows), 224) for rows in (0, 9))
-    assert baseline == forward and 1.4 < baseline / masked < 1.5
+    assert baseline == forward and 1.5 < baseline / masked < 1.55
     assert need.operations == 3 * 90 * 1_281_167 * (baseline + masked)
     assert f"| {need.operations / 1e14 / 3600:.0f} GPU hours |" in shown and "assumption: nothing was measured on" in shown
 
@@ -114,11 +110,10 @@ def test_presets_are_all_there_and_estimated_by_hand():
 def test_an_estimate_is_near_what_was_measured():
     """The default's memory while training, against benchmarks/training.md's peaks in MB; its operations in seconds."""
     need = estimates.needs(estimates.read(ROOT / "presets" / "critters.yaml"))
-    peaks = re.search(r"1 worker: ([\d, ]+)\.", (ROOT / "benchmarks" / "training.md").read_text())[1].split(", ")
+    measured = (ROOT / "benchmarks" / "training.md").read_text()
+    peaks = re.search(r"1 worker: ([\d, ]+)\.", measured)[1].split(", ")
     assert need.memory == pytest.approx(1e6 * max(map(int, peaks)), rel=0.2)
-    pace = 15000 / float(
-        re.search(r"loader and step together +\| ([\d.]+)", (ROOT / "benchmarks" / "training.md").read_text())[1]
-    )
+    pace = 15000 / float(re.search(r"loader and step together +\| ([\d.]+)", measured)[1])
     assert 2 * pace < estimates.cores_seconds(need.operations, ROOT / "benchmarks") < 3 * pace
 
 
@@ -155,12 +150,9 @@ def test_the_summary_is_five_lines(smoke):
     lines = run(smoke, "python", "-m", "walls.run", "summary").stdout.splitlines()
     wall, claims = (json.loads((smoke / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims"))
     gradcam = json.loads((smoke / "metrics" / "activity.json").read_text())["stack-mix"]["GradCAM"]
-    assert (
-        len(lines) == 5 and lines[0] == f"The bottom {wall['dead_rows']} of 128 image rows, 17%: no logit depends on them."
-    )
-    assert f"GradCAM {gradcam:.1f} (the paper: 22.7) on STACK-MIX" in lines[1] and lines[2].startswith(
-        "Top-1 accuracy: masked"
-    )
+    assert len(lines) == 5 and lines[2].startswith("Top-1 accuracy: masked")
+    assert lines[0] == f"The bottom {wall['dead_rows']} of 128 image rows, 17%: no logit depends on them."
+    assert f"GradCAM {gradcam:.1f} (the paper: 22.7) on STACK-MIX" in lines[1]
     assert sum(map(int, re.findall(r"(\d+) ", lines[3]))) == len(claims)
     for name in re.findall(r"[\w/]+\.(?:ipynb|md)", lines[4]):
         assert (smoke / name).is_file()
