@@ -45,15 +45,15 @@ def needs(preset: params.Params) -> Needs:
         train, val = train or IMAGES[preset.data.name][0], val or IMAGES[preset.data.name][1]
     passes = 0 if preset.model.checkpoint else (train or 0) * preset.train.epochs
     networks = [network(preset, rows) for rows in (preset.wall.rows, 0)]
+    work = sum(3 * passes * operations(model, preset.image_size) for model in networks)
     weights = [sum(p.numel() for p in model.parameters()) for model in networks]
     outputs = max(_outputs(model, preset.image_size) for model in networks)
     bytes_each = 4 if preset.train.precision == "float32" else 2
     batch = preset.train.batch_size / preset.train.accumulate if passes else preset.cams.batch_size
     copied = preset.data.name in ("critters", "tiny-imagenet")
     pictures = 2 * PICTURE * ((train or 0) + (val or 0)) * (preset.image_size / 224) ** 2 if copied else 0
-    return Needs(
-        2 * passes, sum(3 * passes * operations(model, preset.image_size) for model in networks),
-        PYTHON + 12 * max(weights) + batch * outputs * bytes_each, ENVIRONMENT + 16 * sum(weights) + pictures)  # fmt: skip
+    memory = PYTHON + 12 * max(weights) + batch * outputs * bytes_each
+    return Needs(2 * passes, work, memory, ENVIRONMENT + 16 * sum(weights) + pictures)
 
 
 def network(preset: params.Params, wall_rows: int) -> models.Classifier:
@@ -86,10 +86,9 @@ def map_seconds(benchmarks: Path) -> float:
 
 def _outputs(model: models.Classifier, image_size: int) -> int:
     """Numbers that the layers before the head put out for one image at full height, those in place not counted."""
-    sizes: list[int] = []
-    for layer in model.features:
-        if not isinstance(layer, nn.ReLU):
-            layer.register_forward_hook(lambda _, inputs, output: sizes.append(output.numel()))
+    x, count = torch.empty(1, 3, image_size, image_size, device="meta"), 0
     with torch.no_grad():
-        model.features(torch.empty(1, 3, image_size, image_size, device="meta"))
-    return sum(sizes)
+        for layer in model.features:
+            x = layer(x)
+            count += 0 if isinstance(layer, nn.ReLU) else x.numel()
+    return count
