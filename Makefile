@@ -2,10 +2,11 @@
 # make test    set up everything and run the tests
 # make verify  set up everything, run what is committed anew in a clone, and compare
 # make site    set up everything and build site/ from the committed run
+# make archive pack the sources and the cached results of the last run into dist/, for who evaluates without training
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup repro verify test test-long site lock
+.PHONY: setup repro verify test test-long site archive lint lock
 
 setup: .venv/.ready
 
@@ -30,6 +31,14 @@ test: setup
 
 site: setup
 	python -m walls.site
+
+archive: setup
+	python -m walls.archive
+
+# What .pre-commit-config.yaml lists, over everything: format, lint, types, stripped notebooks.
+lint: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
+	pre-commit run --all-files
 
 # What needs longer: training killed at random moments.
 test-long: setup

@@ -77,7 +77,7 @@ def test_max_pooling_heights_are_torchs(pool):
     nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"), nn.ConvTranspose2d(4, 4, 2),
 ], ids=lambda layer: type(layer).__name__)  # fmt: skip
 def test_layers_that_mix_rows_are_refused(layer):
-    with pytest.raises(ValueError, match="mixes rows|mixes the top"):
+    with pytest.raises(ValueError, match=r"mixes rows|mixes the top"):
         geometry.dead_zone(nn.Sequential(nn.Conv2d(4, 4, 3), layer), 64, 4)
 
 

@@ -125,8 +125,8 @@ def test_a_useless_wall_stops_at_the_wall(restored):
     done = run(restored, "dvc", "repro", check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("wall.rows")]
     assert done.returncode != 0 and "Running stage 'data'" not in done.stdout
-    assert lines == ["wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes from 6 to 7 rows"
-                     " at image_size 128"]  # fmt: skip
+    assert lines == ["wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes from 6 to 7 "
+                     "rows at image_size 128"]  # fmt: skip
     edit(restored, "rows: 3", "rows: 7")
     run(restored, "dvc", "repro")
     assert would_run(restored) == []

@@ -1,7 +1,5 @@
 """The house: stages list what they read, the lock and the environment are one, what is committed is of one run."""
 
-import contextlib
-import io
 import json
 import re
 
@@ -10,7 +8,6 @@ import yaml
 from conftest import ROOT
 from imports import closure
 
-from walls import cams, methods
 from walls import run as runner
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -79,25 +76,6 @@ def test_the_rendered_notebooks_are_of_the_committed_sources():
         assert ["".join(s) for s in rendered] == ["".join(c["source"]) for c in source["cells"]], path.name
 
 
-def test_the_readmes_tables_are_the_committed_runs():
-    text = (ROOT / "README.md").read_text()
-    assert "<!-- table1 -->" in text and runner.filled(text, ROOT / "figures") == text
-
-
 def test_modules_are_neither_crumbs_nor_mountains():
     for path in (ROOT / "src" / "walls").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 400, path.name
-
-
-def test_the_readmes_snippets_run(monkeypatch):
-    """In order and in one namespace, as a reader would type them."""
-    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(cams, "METHODS", methods.METHODS)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    namespace: dict = {}
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        for snippet in snippets:
-            exec(snippet, namespace)
-    first, second, third = printed.getvalue().splitlines()
-    assert len(snippets) == 2 and first == "54" and "'HiResCAM': tensor([0., 0.]" in second
-    assert third == "torch.Size([2, 14, 14])" and all(len(s.splitlines()) <= 11 for s in snippets)

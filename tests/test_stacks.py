@@ -51,7 +51,7 @@ def test_another_wall_moves_the_edge_in_both(source, tmp_path):
     build(source, tmp_path / "a", edge=170)
     build(source, tmp_path / "b", edge=138)
     for dataset in stacks.DATASETS:
-        (first, images), (second, moved) = stacks.read(tmp_path / "a", dataset, 224), stacks.read(tmp_path / "b", dataset, 224)
+        (first, images), (second, moved) = (stacks.read(tmp_path / copy, dataset, 224) for copy in ("a", "b"))
         images, moved = images[:], moved[:]
         assert set(first["edge"]) == {170} and set(second["edge"]) == {138}
         assert all(first["upper"] == second["upper"])
@@ -110,7 +110,7 @@ def test_no_pair_comes_twice(source, tmp_path):
     table = build(source, tmp_path, images=60)
     mix = table[table["dataset"] == "stack-mix"]
     assert len(mix) == 60 and not mix.duplicated(["upper", "lower"]).any()
-    with pytest.raises(ValueError, match="repeat an earlier one; takes more data.val_images"):
+    with pytest.raises(ValueError, match=r"repeat an earlier one; takes more data\.val_images"):
         build(source, tmp_path / "more", images=100)  # 6 images of a class make 30 pairs, 3 classes 90
 
 

@@ -37,7 +37,9 @@ def test_the_plain_loop_and_ours_take_the_same_steps(benchmark):
             mine.load_state_dict(theirs.state_dict())
     step = training.Step(ours, params.Train(**settings), 3, Accelerator(cpu=True, mixed_precision="no"))
     ready = torch.stack([image.flip(2) if flip else image for image, flip in zip(images, flips, strict=True)])
-    losses = [(float(step(iter([(images, labels, flips)]))), float(plain.step(data.normalise(ready), labels))) for _ in range(3)]
+    losses = [
+        (float(step(iter([(images, labels, flips)]))), float(plain.step(data.normalise(ready), labels))) for _ in range(3)
+    ]
     np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-5)
     assert losses[2][0] != losses[0][0]
     assert not plain.weight.reshape(16, -1, 8, 8)[:, :, 1:].any()

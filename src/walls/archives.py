@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+
+from walls.progress import track
 
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # by content; Pillow's EPS would run Ghostscript
@@ -192,7 +193,7 @@ def download(url: str, sha256: str, size: int, target: Path) -> Path:
     handle, partial = tempfile.mkstemp(prefix=f"{target.name}.", suffix=".partial", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=60) as source:
-            with tqdm(total=size, desc=f"downloading {target.name}", unit="B", unit_scale=True, mininterval=1) as bar:
+            with track(total=size, desc=f"downloading {target.name}", unit="B", unit_scale=True) as bar:
                 while (block := source.read(2**20)) and file.tell() <= size:
                     bar.update(file.write(block))
         got = _sha256(Path(partial))

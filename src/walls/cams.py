@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from walls.methods import METHODS
 from walls.models import Classifier
+from walls.progress import track
 from walls.split import Split
 
 
@@ -30,8 +30,8 @@ def saliency_maps(
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in the paper).
     The layer is **B**, the model's last ReLU. At most `batch_size` images are in memory as activations, whatever N;
-    a map doesn't depend on them. `progress` is told the number of new maps; by default a bar shows itself after two
-    seconds. The model comes back as it was.
+    a map doesn't depend on them. `progress` is told the number of new maps; by default a bar shows them. The
+    model comes back as it was.
     Raises ValueError for an unknown method, a wrong shape or target, and NaN in the images or the weights, by name.
     """
     check(methods)
@@ -49,8 +49,7 @@ def saliency_maps(
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     batches: dict[str, list[Tensor]] = {name: [] for name in methods}
-    silent = {"disable": True} if progress else {}  # else TQDM_DISABLE decides
-    bar = tqdm(total=len(images) * len(methods), desc="saliency maps", unit="map", delay=2, **silent)
+    bar = track(total=len(images) * len(methods), desc="saliency maps", unit="map", hidden=progress is not None)
     try:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size].to(parameter)

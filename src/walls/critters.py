@@ -18,8 +18,8 @@ from zlib import crc32
 import numpy as np
 from numpy.random import Generator, Philox, SeedSequence
 from PIL import Image, ImageColor, ImageDraw, ImageFilter, ImageOps
-from tqdm import tqdm
 
+from walls.progress import track
 from walls.species import COATS, SPECIES, ZOO, Part, Species, rotation
 
 SUPERSAMPLE = 3
@@ -269,7 +269,7 @@ def write(folder: Path, split: str, count: int, seed: int, classes: int = 10, si
     for name in SPECIES[:classes]:
         (folder / split / name).mkdir(parents=True, exist_ok=True)
     tasks = [(folder, split, index, seed, classes, size) for index in range(count)]
-    bar = partial(tqdm, total=count, desc=f"drawing {split}", unit="image", mininterval=1, disable=not progress)
+    bar = partial(track, total=count, desc=f"drawing {split}", unit="image", hidden=not progress)
     if workers == 1 or count < 2:
         return list(bar(map(_write, tasks)))
     # Spawned, not forked: the caller may hold threads (torch, Jupyter).

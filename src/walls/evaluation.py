@@ -22,6 +22,7 @@ from walls.activity import activity
 from walls.data import normalise
 from walls.models import Classifier
 from walls.params import Cams
+from walls.progress import track
 
 T = TypeVar("T")
 SOURCES = (cams, data, geometry, methods, models, opticam, split)  # besides this one, what a map's values follow from
@@ -47,7 +48,7 @@ def evaluate(
     machine = torch.__version__, torch.get_num_threads(), next(model.parameters()).device
     key = _digest(*model.state_dict().values(), settings, code, machine)
     rows, maps, at_once = [], [], settings.batch_size
-    with tqdm(total=len(images) * len(settings.methods), desc="saliency maps", unit="map", mininterval=1) as bar:
+    with track(total=len(images) * len(settings.methods), desc="saliency maps", unit="map") as bar:
         for start in range(0, len(images), settings.batch_size):
             batch = images[start : start + settings.batch_size]
             part = resume / f"{_digest(key, batch)}.safetensors" if resume else None
@@ -84,7 +85,7 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
         targets = model(inputs).argmax(1)
     rates, numbers = sorted({*TUNED_LR, settings.opticam_lr}), sorted({*TUNED_STEPS, settings.opticam_steps})
     rows = []
-    for lr, steps in tqdm([(lr, steps) for lr in rates for steps in numbers], "tuning Opti-CAM", mininterval=1):
+    for lr, steps in track([(lr, steps) for lr in rates for steps in numbers], desc="tuning Opti-CAM"):
         tried = partial(cams.saliency_maps, model, inputs, ["Opti-CAM"], targets, opticam_steps=steps, opticam_lr=lr,
                         progress=lambda maps: None)  # fmt: skip
         maps = _fitting(lambda at_once, tried=tried: tried(batch_size=at_once), settings.batch_size)[0]["Opti-CAM"]

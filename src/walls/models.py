@@ -129,7 +129,7 @@ def vgg(
     layers: list[nn.Module] = []
     channels = 3
     for entry in VGG16:
-        if entry == "M":
+        if isinstance(entry, str):  # "M"
             layers.append(nn.MaxPool2d(2))
             continue
         out = max(1, round(entry * width))

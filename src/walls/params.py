@@ -12,7 +12,7 @@ import sys
 import warnings
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -296,7 +296,7 @@ def _names() -> set[str]:
     return {name for section in (Params, *_sections().values()) for name in section.model_fields}
 
 
-def _sections() -> dict[str, type[Section]]:
+def _sections() -> dict[str, Any]:
     return {n: f.annotation for n, f in Params.model_fields.items() if isinstance(f.annotation, type)
             and issubclass(f.annotation, Section)}  # fmt: skip
 

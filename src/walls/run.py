@@ -1,7 +1,7 @@
 """The notebook runner: one stage of the pipeline, its notebook executed by papermill.
 
     python -m walls.run STAGE          check, theory, wall, data, train@masked, …, paper, render; as dvc.yaml names them
-    python -m walls.run readme         put the run's tables into the README, between its markers
+    python -m walls.run readme         put the run's numbers into README.md and ARTIFACT.md, between their markers
     python -m walls.run summary        what the run found, in five lines
     python -m walls.run unlock         remove what a kill has cut short of DVC's notes
 
@@ -11,12 +11,10 @@ The notebook gets the parameters that dvc.yaml lists for its stage, checked, and
 import builtins
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +23,7 @@ import nbformat
 import yaml
 
 import walls
-from walls import params, paths
+from walls import params, paths, progress, record
 
 NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
              "cams": "6_cams", "paper": "7_paper", "sweep": "8_sweep"}  # fmt: skip
@@ -63,7 +61,7 @@ def execute(stage: str) -> Path:
             # The kernel ends at once when its cells are done, or when Ctrl-C is pressed: it leaves no half files.
             papermill.execute_notebook(
                 root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", executed, values, kernel_name="python3", cwd=root,
-                progress_bar=False, log_output=True, stdout_file=_Nowhere(), stderr_file=sys.stderr,
+                progress_bar=False, stdout_file=_Nowhere(), stderr_file=sys.stderr,
                 shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])  # fmt: skip
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
@@ -77,6 +75,7 @@ def execute(stage: str) -> Path:
     failed.unlink(missing_ok=True)
     target = folder / f"{NOTEBOOKS[name]}{'-' + member if member else ''}.ipynb"
     _write(normalise(notebook), target)
+    record.keep(stage, target, time.monotonic() - started)
     print(f"{stage}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     return target
 
@@ -109,33 +108,6 @@ def render() -> None:
         _write(normalise(nbformat.read(file, as_version=4)), target / name)
 
 
-def readme() -> None:
-    """Write the committed run's tables into the README, between `<!-- NAME -->` and `<!-- /NAME -->`."""
-    root = paths.root()
-    file = root / "README.md"
-    with paths.whole(file) as partial:
-        partial.write_text(filled(file.read_text(encoding="utf-8"), root / "figures"), encoding="utf-8")
-
-
-def summary() -> None:
-    """Print what the last run found, and which file to open."""
-    metrics = paths.root() / "metrics"
-    wall, train, activity, claims = (json.loads((metrics / f"{name}.json").read_text(encoding="utf-8"))
-                                     for name in ("wall", "train", "activity", "claims"))  # fmt: skip
-    print(f"Behind a wall of {wall['wall_rows']} the network can't see {wall['dead_rows']} of {wall['image_rows']} "
-          f"image rows ({100 * wall['dead_share']:.0f}%).")  # fmt: skip
-    top1 = {which: scores["top1"] for which, scores in train.items() if scores["top1"] is not None}
-    said = ", ".join(f"{which} {100 * score:.1f}%" for which, score in top1.items())
-    print(f"Top-1 accuracy: {said or 'not tested here'}.")
-    for dataset, means in activity.items():
-        print(
-            f"Activity there, {dataset}: " + ", ".join(f"{name} {mean:.0f}" for name, mean in means.items()) + " (of 100)."
-        )
-    verdicts = Counter(claim["verdict"] for claim in claims)
-    print("Claims of the paper: " + ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items()) + ".")
-    print("Read rendered/7_paper.ipynb; the table is figures/table1.md.")
-
-
 def unlock() -> None:
     """Remove what a kill has cut short of DVC's notes: its list of the files in use, and dvc.lock. Says so.
 
@@ -163,15 +135,6 @@ def unlock() -> None:
                         print(f"{file.relative_to(root)}: cut short by a kill; removed", file=sys.stderr)
         except LockError:  # another DVC is at work
             continue
-
-
-def filled(text: str, figures: Path) -> str:
-    """README text with every `NAME.md` of `figures/` between its markers."""
-    for table in sorted(figures.glob("*.md")):
-        block = f"<!-- {table.stem} -->\n{table.read_text(encoding='utf-8').strip()}\n<!-- /{table.stem} -->"
-        pattern = rf"<!-- {table.stem} -->.*?<!-- /{table.stem} -->"
-        text = re.sub(pattern, lambda _, block=block: block, text, flags=re.DOTALL)
-    return text
 
 
 @contextmanager
@@ -233,10 +196,16 @@ def main(arguments: list[str]) -> int:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")]))
         os.execv(sys.executable, [sys.executable, "-m", "walls.run", *arguments])
     stage = " ".join(arguments)
+    os.environ[progress.TERMINAL] = str(int(progress.at_a_terminal()))
     if stage == "check":
         return params.main(["--gate", str(paths.runs("check", "gate"))])
     try:
-        {"render": render, "readme": readme, "summary": summary, "unlock": unlock}.get(stage, lambda: execute(stage))()
+        if stage in ("readme", "summary"):
+            from walls import report  # pandas, which no stage waits for
+
+            getattr(report, stage)()
+        else:
+            {"render": render, "unlock": unlock}.get(stage, lambda: execute(stage))()
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

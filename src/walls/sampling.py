@@ -13,14 +13,17 @@ from torch import Tensor
 
 from walls import theory
 from walls.beyond import FilterDraws
+from walls.progress import track
 from walls.theory import Array
 
 
 def _chunks(draws: int, elements: int, budget: int = 2**22) -> Iterator[int]:
     """Chunk lengths adding up to `draws`, about `budget` floats each: small enough for the cache."""
     step = max(1, min(draws, budget // max(1, elements)))
-    for start in range(0, draws, step):
-        yield min(step, draws - start)
+    with track(total=draws, desc="drawing networks", unit="network") as bar:
+        for start in range(0, draws, step):
+            yield min(step, draws - start)
+            bar.update(min(step, draws - start))
 
 
 def _patches(image: ArrayLike, kernel: int) -> tuple[Tensor, np.ndarray]:

@@ -18,10 +18,10 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from walls import archives, critters
 from walls.params import Data
+from walls.progress import track
 
 TINY_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 TINY_SHA256, TINY_BYTES = "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821", 248_100_043
@@ -65,7 +65,7 @@ def rows(settings: Data, seed: int, image_size: int, random: np.random.Generator
 
     with ThreadPool(READERS) as pool:
         taken = pool.imap(take, chosen, chunksize=64)
-        return list(tqdm(taken, f"reading {settings.name}", len(chosen), unit="image", mininterval=1))
+        return list(track(taken, desc=f"reading {settings.name}", total=len(chosen), unit="image"))
 
 
 def choose(listing: Listing, settings: Data, random: np.random.Generator) -> tuple[list[tuple], dict[str, str]]:

@@ -13,13 +13,13 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from walls import critters, sources
 from walls.archives import shown
 from walls.data import fit, read_image, stream
 from walls.generator import Painter, Sample
 from walls.params import Stacks
+from walls.progress import track
 
 DATASETS = ("stack-mix", "stack-gen")
 COLUMNS = ["dataset", "index", "attempt", "label", "class", "edge", "upper", "lower", "seed", "reject", "path"]
@@ -47,9 +47,9 @@ def build(
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
     path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
-    the manifest may then be empty. The folder `photos` (CLASS/*.jpg) gives larger photographs than the manifest's for
-    STACK-MIX's classes of which it has two; a class goes by its folder's name. `painter`: what draws STACK-GEN for the generator diffusers. Raises ValueError for a
-    class with fewer than two images.
+    the manifest may then be empty. The folder `photos` (CLASS/*.jpg) gives STACK-MIX larger photographs than the
+    manifest's, of the classes of which it has two; a class goes by its folder's name. `painter`: what draws STACK-GEN for
+    the generator diffusers. Raises ValueError for a class with fewer than two images.
     """
     refused = read_rejects(rejects)
     photographs = _photographs(settings.photos, manifest)
@@ -62,7 +62,7 @@ def build(
         else:
             drawn: set[tuple[str, str]] = set()
             classes = _sample_classes(manifest, settings.images, seed)
-            for index, (label, name) in enumerate(tqdm(classes, dataset, mininterval=1)):
+            for index, (label, name) in enumerate(track(classes, desc=dataset, unit="image")):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     if dataset == "stack-mix":
@@ -212,7 +212,7 @@ def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_
         raise ValueError(f"stacks: {source} holds no {kinds} image; takes a folder of {dataset} images, or null")
     labels = dict(zip(manifest["class"], manifest["label"], strict=True))
     rows = []
-    for index, file in enumerate(tqdm(files, dataset, mininterval=1)):
+    for index, file in enumerate(track(files, desc=dataset, unit="image")):
         name = file.stem if file.parent == source else file.parent.name
         row = _row(dataset, index, 0, labels.get(name, -1), name, edge, 0)
         row["upper"] = row["lower"] = file.name

@@ -16,12 +16,12 @@ import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from walls import activity, data, evaluation, models
 from walls.geometry import DeadZone
 from walls.models import Classifier
 from walls.params import Cams, Sweep
+from walls.progress import track
 
 ROOM, SPARE_ROOM = 1_500_000_000, 500_000_000  # bytes of features kept, of training and of validation images
 BATCH, LR = 64, 1e-3  # a head's training: Adam, one cycle up to LR
@@ -61,7 +61,7 @@ def freeze(baseline: Classifier, manifest: pd.DataFrame, image_size: int, seed: 
     kept = np.sort(data.stream(seed, "sweep").permutation(len(manifest))[:count])
     images = data.Images(manifest.iloc[kept], image_size)
     features = torch.empty(count, *shape, dtype=kind)
-    batches = tqdm(data.loader(images, BATCH, workers=0), "features", unit="batch", mininterval=1)
+    batches = track(data.loader(images, BATCH, workers=0), desc="features", unit="batch")
     for part, (batch, _, flips) in zip(features.split(BATCH), batches, strict=True):
         part.copy_(backbone(data.on_device(batch, flips, device)))
     return Frozen(features, torch.from_numpy(images.labels))
@@ -88,7 +88,7 @@ def train_head(network: Classifier, frozen: Frozen, epochs: int, seed: int) -> N
     steps = epochs * math.ceil(len(frozen.labels) / BATCH)
     adam = torch.optim.Adam(head.parameters())
     rates = torch.optim.lr_scheduler.OneCycleLR(adam, LR, max(steps, 2))  # at least 2 steps, or it divides by zero
-    bar = tqdm(total=steps, desc=f"head behind {network.wall_rows} rows", unit="step", mininterval=1)
+    bar = track(total=steps, desc=f"head behind {network.wall_rows} rows", unit="step")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), bar:
         torch.manual_seed(int(random.integers(2**63)))
         for _ in range(epochs):

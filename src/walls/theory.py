@@ -9,6 +9,7 @@ import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -51,7 +52,7 @@ def _whole(name: str, value: object, low: int) -> int:
 
 
 def _scale(tau: object) -> float:
-    if isinstance(tau, bool) or not isinstance(tau, Real) or not 0 < tau < np.inf:
+    if isinstance(tau, bool) or not isinstance(tau, Real) or not 0 < float(tau) < np.inf:
         raise ValueError(f"tau: got {tau!r}; takes a standard deviation above 0")
     return float(tau)
 
@@ -108,7 +109,7 @@ def patch_norms(image: ArrayLike, kernel: int) -> Array:
     return np.linalg.norm(patches(image, kernel), axis=(2, 3))
 
 
-def forward(image: ArrayLike, filters: Array, weights: Sequence[Array], pool: int) -> dict[str, Array | list[Array]]:
+def forward(image: ArrayLike, filters: Array, weights: Sequence[Array], pool: int) -> dict[str, Any]:
     """Eq. 1-3, written out: A (V, h, w), B = σ(A), C = max over k'×k', and a^(ℓ) = h_ℓ(C'), ℓ = 1 … L.
 
     h_1 = W^(1) C', without the σ that Eq. 3 puts on C' (its values don't change, its gradient does: see Eq. 3 in the

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from walls import beyond, sampling, theory
 from walls.models import CNN
 from walls.theory import Array
 
-Rows = dict[str, dict[str, float | bool | str | None]]
+Rows = dict[str, dict[str, Any]]
 EXACT = 1e-12
 ERRORS = 4.0
 FILTERS = (1, 4, 21, 64, 256, 1024)
@@ -302,7 +303,7 @@ def _ablation_tail(scores: Array, law: beyond.FilterDraws) -> Rows:
 def curves(image: Array, kernel: int, pool: int, tau: float, at: tuple[int, int]) -> dict[str, tuple[list[int], Array]]:
     """The exact expectation, its limit and both bounds at one position against V: {name: (V, values)}."""
     v = sorted({*np.unique(np.geomspace(1, 100_000, 60).astype(int)).tolist(), *FILTERS})
-    lines = {"exact expectation": (theory.expected_gradcam, v), "large-V limit": (theory.large_v_limit, v)}
+    lines: dict[str, Any] = {"exact expectation": (theory.expected_gradcam, v), "large-V limit": (theory.large_v_limit, v)}
     lines["moment bound, ours"] = (theory.moment_bound, [x for x in v if x >= 3])
     lines["bound of Theorem 1 (Eq. 5)"] = (theory.lower_bound, [x for x in v if x > 20])
     return {name: (xs, np.array([f(image, x, kernel, pool, tau)[at] for x in xs])) for name, (f, xs) in lines.items()}

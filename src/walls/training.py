@@ -28,10 +28,10 @@ import torchvision
 from accelerate import Accelerator
 from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from walls import authors, data, geometry, models, params, paths
 from walls.models import Classifier
+from walls.progress import track
 
 WHICH = ("masked", "baseline")
 
@@ -114,8 +114,7 @@ def train(
     left = range(len(history) + 1, settings.epochs + 1)
     batches = iter(data.loader(train_set, settings.batch_size, settings.workers, left, rank=rank, ranks=ranks,
                                accumulate=settings.accumulate))  # fmt: skip
-    bar = tqdm(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", mininterval=1,
-               **({"disable": True} if rank else {}))  # fmt: skip
+    bar = track(total=steps * settings.epochs, initial=steps * len(history), desc="training", unit="step", hidden=rank > 0)
     for epoch in left:
         # Dropout's randomness depends on the epoch and the process alone, so a resumed epoch is the same epoch.
         torch.manual_seed(int(data.stream(train_set.seed, "dropout", epoch, rank).integers(2**63)))
@@ -131,7 +130,7 @@ def train(
                 broadcast(statistics)
         scores = accuracy(predict(model, val_set, settings, accelerator))
         history.append({"epoch": epoch, "train_loss": float(torch.stack(losses).double().mean()), **scores})
-        bar.set_postfix(loss=f"{history[-1]['train_loss']:.3f}", top1=f"{scores['top1']:.3f}")
+        bar.set_postfix(loss=f"{history[-1]['train_loss']:.3f}", top1=f"{scores['top1']:.3f}", refresh=False)
         if rank == 0:
             _keep(checkpoint, {name: _plain(part.state_dict()) for name, part in step.state.items()} | {"history": history})
     bar.close()
