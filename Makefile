@@ -19,7 +19,7 @@ setup: .venv/.ready
 
 repro: setup
 	python -m walls.run unlock
-	dvc repro --wait-for-lock
+	dvc --wait-for-lock repro
 	python -m walls.run readme
 	python -m walls.run summary
 
