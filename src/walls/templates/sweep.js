@@ -78,7 +78,7 @@ function show() {
   const share = 100 * height.dead_rows / height.image_rows;
   at("rows").value = `${height.wall_rows} of ${height.map_rows} rows`;
   at("wall").setAttribute("aria-valuetext", at("rows").value);
-  at("dead").textContent = `${height.dead_rows} of ${height.image_rows} image rows (${share.toFixed(0)}%)`;
+  at("dead").textContent = `${height.dead_rows} of ${height.image_rows} rows (${share.toFixed(0)}%)`;
   at("mu").textContent = mu === null ? "the map is empty" : one(mu);
   at("uniform").textContent = one(height.uniform);
   at("mean").textContent = mean === null ? "all maps are empty" : one(mean);
