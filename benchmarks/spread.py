@@ -7,7 +7,7 @@
 A setting changes the seed, the threads, the precision or the processor's instructions of what comes after the images: both
 trainings, the saliency maps, the tables. The images, the stacks and the theory are made once, with params.yaml's seed, and
 copied. Every run adds a line to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its
-last epoch; a line or a folder of another commit is not taken for this one's.
+last epoch; a line or a folder of other sources is not taken for one of these.
 """
 
 import argparse
@@ -198,7 +198,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"got {', '.join(sorted(unknown))}; takes {', '.join(SETTINGS)}")
     flags = verify.lying(Path("/proc"))("cpuinfo").split() if Path("/proc/cpuinfo").exists() else []
     # The last commit that touched what the results are made of.
-    sources = ["src", "notebooks", "dvc.yaml", "params.yaml", "rejects.csv", "crops.csv"]
+    sources = ["src", ":!src/walls/verify.py", "notebooks", "dvc.yaml", "params.yaml", "rejects.csv", "crops.csv"]
     log = ["git", "log", "-1", "--format=%H", "--", *sources]
     commit = subprocess.run(log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8").stdout.strip()
     folder = given.folder.resolve() / f"{commit[:8]}{'-' + given.preset if given.preset else ''}"
