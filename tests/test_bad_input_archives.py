@@ -64,7 +64,7 @@ AWAY = st.sampled_from(
 )
 
 
-@bulk(100)
+@bulk(60)
 @given(AWAY, st.lists(PARTS, max_size=3))
 def test_a_path_that_leaves(tmp_path, away, parts):
     name = f"{TOP}/{'/'.join([*parts, away])}" if away.startswith(("..", "a/")) else away + "/".join(parts)
@@ -72,7 +72,7 @@ def test_a_path_that_leaves(tmp_path, away, parts):
     assert message and "which leaves the archive; takes another copy" in message
 
 
-@bulk(60)
+@bulk(30)
 @given(st.lists(PARTS, min_size=1, max_size=6))
 def test_any_path(tmp_path, parts):
     name = f"{TOP}/train/{WNIDS[0]}/images/{'/'.join(parts)}"
@@ -82,7 +82,7 @@ def test_any_path(tmp_path, parts):
 # --- Damage -----------------------------------------------------------------------------------------------------------
 
 
-@bulk(200)
+@bulk(100)
 @given(st.sampled_from([GOOD, SQUEEZED]), st.data())
 def test_a_damaged_archive(tmp_path, raw, draw):
     # The directory at the end is where a reader is led astray.
@@ -94,7 +94,7 @@ def test_a_damaged_archive(tmp_path, raw, draw):
     attempt(tmp_path, raw[:place] + junk + raw[place + length :])
 
 
-@bulk(60)
+@bulk(40)
 @given(st.sampled_from([GOOD, SQUEEZED]), st.floats(0, 0.99), st.booleans())
 def test_a_truncated_archive(tmp_path, raw, share, front):
     cut = int(share * len(raw))
@@ -102,7 +102,7 @@ def test_a_truncated_archive(tmp_path, raw, share, front):
     assert message
 
 
-@bulk(40)
+@bulk(30)
 @given(
     st.binary(max_size=100),
     st.sampled_from([b"", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!"]),
@@ -222,7 +222,7 @@ def test_what_is_no_file(tmp_path, kind):
     assert refused(FAMILY, kind, build, r"^data\.root: .*takes the public archive", tmp_path)
 
 
-@bulk(30)
+@bulk(20)
 @given(st.binary(max_size=40))
 def test_a_download_of_other_bytes(tmp_path, content):
     (tmp_path / "far.zip").write_bytes(content)

@@ -42,7 +42,7 @@ def attempt(tmp_path, capfd):
         file = tmp_path / ("masked.safetensors" if ours else "params_vgg16_masked.pt")
         file.write_bytes(content)
         load = lambda: authors.checkpoint(tmp_path, "masked", **(expected if ours else CONFIG | expected))
-        message = refused(FAMILY, case or content, load, rf"^{file}: .+; takes ", tmp_path)
+        message = refused(FAMILY, case or content, load, rf"^{file}: .+(; takes |, not )", tmp_path)
         file.unlink()
         assert "run!" not in "".join(capfd.readouterr())
         return message
@@ -98,14 +98,14 @@ def spoilt(state: dict, draw) -> dict:
     return state
 
 
-@bulk(150)
+@bulk(80)
 @given(st.data())
 def test_our_state_with_a_fault(attempt, draw):
     state = spoilt(STATE, draw)
     assert attempt(packed(state))
 
 
-@bulk(120)
+@bulk(60)
 @given(st.data())
 def test_their_state_with_a_fault(attempt, draw):
     assert attempt(pickled(spoilt(THEIRS, draw)), ours=False)
@@ -116,7 +116,7 @@ def test_another_architecture(attempt):
     assert "holds no configuration of a [VGG]" in attempt(packed(layers, {"architecture": "resnet18"}), "resnet")
     assert attempt(packed(layers), "resnet as vgg") and attempt(pickled(layers), "their resnet", ours=False)
     wider = models.seeded(0, **CONFIG | {"width": 0.125})
-    assert "is a wide" or attempt(packed(wider.state_dict()), "wider")
+    assert "not" in attempt(packed(wider.state_dict()), "wider than it says")
     assert attempt(packed(wider.state_dict(), wider.config), "wider than expected", width=0.0625)
     assert attempt(pickled(THEIRS), "batch norm", ours=False, batch_norm=True)
     assert attempt(pickled(flat(wall_rows=0).state_dict()), "no wall", ours=False)
@@ -129,7 +129,7 @@ VALUES = st.one_of(
 )
 
 
-@bulk(120)
+@bulk(60)
 @given(st.sampled_from([*CONFIG, "architecture", "new"]), VALUES)
 def test_a_configuration_that_lies(attempt, key, value):
     config = OURS.config | {key: value}
@@ -137,7 +137,7 @@ def test_a_configuration_that_lies(attempt, key, value):
     assert message or value == OURS.config.get(key) or key in ("dropout", "batch_norm", "image_size", "wall_rows")
 
 
-@bulk(40)
+@bulk(20)
 @given(st.one_of(VALUES, st.dictionaries(st.text(max_size=3), VALUES, max_size=3)))
 def test_metadata_of_any_kind(attempt, value):
     assert attempt(packed(STATE, metadata={"walls": json.dumps(value)}), ("walls", value))
@@ -151,7 +151,7 @@ def rewritten(change) -> bytes:
     return struct.pack("<Q", len(raw)) + raw + WHOLE[START:]
 
 
-@bulk(100)
+@bulk(60)
 @given(
     st.sampled_from([name for name in HEADER if name != "__metadata__"]),
     st.sampled_from(["dtype", "shape", "data_offsets"]),
@@ -168,7 +168,7 @@ def test_a_header_that_lies(attempt, name, key, value):
     assert attempt(content, (name, key, value)) or value == HEADER[name][key]
 
 
-@bulk(100)
+@bulk(60)
 @given(st.data())
 def test_damaged_bytes(attempt, draw):
     raw = draw.draw(st.sampled_from([WHOLE, pickled(THEIRS)]))

@@ -98,7 +98,7 @@ WRONG = {
 }
 
 
-@bulk(500)
+@bulk(350)
 @given(data=st.data())
 def test_a_wrong_value_names_its_field(attempt, data):
     field = data.draw(st.sampled_from(FIELDS))
@@ -116,7 +116,7 @@ def test_without_a_change_it_is_taken(attempt):
 # --- Unknown and missing keys -----------------------------------------------------------------------------------
 
 
-@bulk(100)
+@bulk(60)
 @given(
     section=st.sampled_from(["", *(name for name in BASE if isinstance(BASE[name], dict))]),
     key=st.one_of(WORDS, st.integers(), st.floats(), st.booleans(), st.none()),
@@ -136,7 +136,7 @@ def test_an_unknown_key_is_named(attempt, section, key):
     assert len(lines) == 1 and (section in next(iter(lines))), lines
 
 
-@bulk(30)
+@bulk(20)
 @given(fields=st.lists(st.sampled_from(FIELDS), min_size=1, max_size=5, unique=True))
 def test_missing_keys_are_named(attempt, fields):
     fields = [field for field in fields if field not in (("data", "animals"), ("stacks", "model"), ("stacks", "photos"))]
@@ -162,7 +162,7 @@ $(ls)|{{ x }}|/dev/null|/dev/zero|/|.|..|//|\\\\host\\x|é|e\u0301|\u202e9|\u200
 )
 
 
-@bulk(500)
+@bulk(300)
 @given(field=st.sampled_from(FIELDS), trap=st.sampled_from([*TRAPS, "1" * 5000, "0x" + "f" * 5000, "[" * 500, "x" * 5000]))
 def test_a_trap_is_read_or_refused(attempt, field, trap):
     lines = attempt(changed(field, trap), (field, trap))
@@ -179,7 +179,7 @@ def test_what_a_trap_means(tmp_path, literal, value):
 # --- Files that are broken, or none ---------------------------------------------------------------------------------
 
 
-@bulk(150)
+@bulk(100)
 @given(data=st.data())
 def test_a_broken_file(attempt, data):
     raw = TEXT.encode()
@@ -214,7 +214,7 @@ def test_a_broken_file(attempt, data):
     attempt(raw[:start] + junk + raw[end:])
 
 
-@bulk(100)
+@bulk(60)
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60), st.text("[]{}:,-?&*!|>'\"%@`#ab \n\t", max_size=40)))
 def test_what_is_no_params_file(attempt, content):
     assert attempt(content)
@@ -297,7 +297,7 @@ def test_the_command_exits_with_one_line(tmp_path, case):
     clear(done.stderr.strip(), r"^(seed|params\.yaml|arguments): ", case)
 
 
-@bulk(40)
+@bulk(20)
 @given(field=st.sampled_from(FIELDS), trap=st.sampled_from(["{}", "!!int x", "[", '"\\n"', "*a", "2020-13-45"]))
 def test_the_gate_stays_shut(tmp_path, capsys, field, trap):
     file = tmp_path / "params.yaml"

@@ -18,7 +18,7 @@ def activity(maps: Tensor, dead_rows: int) -> Tensor:
     """
     whole = isinstance(dead_rows, Integral) and maps.ndim == 3 and 0 not in maps.shape[1:]
     if not whole or maps.is_complex() or not 0 <= dead_rows <= maps.shape[1]:
-        raise ValueError(f"activity: got maps {tuple(maps.shape)} and {dead_rows} dead rows; takes (N, H, W), 0 to H")
+        raise ValueError(f"activity: got maps {tuple(maps.shape)} and {dead_rows!r} dead rows; takes (N, H, W), 0 to H")
     if not torch.isfinite(maps).all() or (maps < 0).any():
         raise ValueError("activity: got a map with negative, infinite or NaN scores; takes saliency after the ReLU")
     maps = maps.double()

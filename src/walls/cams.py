@@ -45,6 +45,8 @@ def saliency_maps(
             raise ValueError(f"{name}: got {value}; takes 1 or more")
     if not 0 < opticam_lr < float("inf"):
         raise ValueError(f"opticam_lr: got {opticam_lr}; takes a number above 0")
+    if model.wall_rows:
+        model.zone(images.shape[2])  # a ValueError for too few rows
     parameter = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

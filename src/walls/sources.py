@@ -120,6 +120,7 @@ def tiny_imagenet(root: Path | None) -> Listing:
     words = _words(_text(tree.read("words.txt")))
 
     def copy(file: str, place: str, folder: Path) -> str:
+        _utf8(f"{root}/{file}")
         target = folder / "images" / place / Path(file).name
         target.parent.mkdir(parents=True, exist_ok=True)
         content = tree.read(file)
@@ -188,16 +189,22 @@ def _critters(settings: Data, seed: int, size: int, folder: Path):
 def _refer(file: str, place: str, folder: Path) -> str:
     """A photograph where it lies, once it has been looked at."""
     try:
-        file.encode()  # the manifest is UTF-8
+        _utf8(file)
         if not os.path.isfile(file):  # a pipe would be waited for
             raise ValueError(f"{file}: can't be read (no file, or a link to none); takes an image")
         with open(file, "rb") as opened:
             archives.inspect(opened, file)
     except OSError as error:
         raise ValueError(f"{file}: can't be read ({error.strerror})") from None
+    return file
+
+
+def _utf8(file: str) -> None:
+    """ValueError for a name that the manifest, which is UTF-8, can't hold."""
+    try:
+        file.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{file!a}: not a name in UTF-8; takes another name") from None
-    return file
 
 
 def _flat(val: Path, root: Path) -> dict[str, list[str]]:
