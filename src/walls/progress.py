@@ -36,5 +36,6 @@ class _Lines(tqdm):
     """A bar that prints itself as a whole line, ever more rarely."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        print(self if msg is None else msg, file=sys.stderr, flush=True)
+        if self.n != self.last_print_n:  # else it has been said
+            print(self, file=sys.stderr, flush=True)
         self.mininterval = min(max(LEAST, self.format_dict["elapsed"] / 10), MOST)

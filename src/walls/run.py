@@ -27,6 +27,7 @@ from walls import params, paths, progress, record
 
 NOTEBOOKS = {"theory": "1_theory", "wall": "2_wall", "data": "3_data", "train": "4_train", "stacks": "5_stacks",
              "cams": "6_cams", "paper": "7_paper", "sweep": "8_sweep"}  # fmt: skip
+EVEN = ("theory", "paper")  # stages of many cells, none much longer than others: their cells are their progress
 
 
 def execute(stage: str) -> Path:
@@ -55,14 +56,17 @@ def execute(stage: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     failed = folder.with_name(folder.name + ".failed.ipynb")
     started = time.monotonic()
-    with _alone(stage), tempfile.TemporaryDirectory() as scratch:
+    source = root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb"
+    count = 1 + sum(cell.cell_type == "code" for cell in nbformat.read(source, as_version=4).cells)  # and the parameters
+    cells = progress.track(total=count, desc=stage, unit="cell", hidden=name not in EVEN)
+    with _alone(stage), cells, tempfile.TemporaryDirectory() as scratch:
         executed = Path(scratch) / "executed.ipynb"
         try:
             # The kernel ends at once when its cells are done, or when Ctrl-C is pressed: it leaves no half files.
             papermill.execute_notebook(
-                root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", executed, values, kernel_name="python3", cwd=root,
-                progress_bar=False, stdout_file=_Nowhere(), stderr_file=sys.stderr,
-                shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"])  # fmt: skip
+                source, executed, values, kernel_name="python3", cwd=root, progress_bar=False, stdout_file=_Nowhere(),
+                stderr_file=sys.stderr, shutdown_kernel="immediate", extra_arguments=["--log-level=ERROR"],
+                on_cell_executed=lambda **_: cells.update())  # fmt: skip
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
             print(f"{stage}: failed; how far it came stands in {failed.relative_to(root)}", file=sys.stderr)
