@@ -33,12 +33,12 @@ def refused(family: str, case: object, act, names: re.Pattern | str, keep: Path 
     """The message with which `act()` refuses `case`; None where it takes it.
 
     A refusal is a plain ValueError, every line of which matches `names` (the field or the file) and reads well; it comes
-    within 20 seconds and leaves the folder `keep` as it was.
+    within a minute and leaves the folder `keep` as it was.
     """
     before = snapshot(keep) if keep else None
     message = None
     try:
-        with within(20):
+        with within(60):
             act()
     except ValueError as error:
         assert type(error) is ValueError, f"{type(error).__name__} from within, for {case!r:.300}: {error}"
