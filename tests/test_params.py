@@ -87,6 +87,7 @@ def test_values_are_read(tmp_path):
     ("kernel: 2 ", "kernel: 3 ", "theory.pool: got 2 with a kernel of 3; takes a number of which twice divides"),
     ("checkpoint: null", "checkpoint: no/such", "model.checkpoint: got no/such, without masked.safetensors"),
     ("mix_dir: null", "mix_dir: no/such", "stacks.mix_dir: got no/such, which is no folder"),
+    ("photos: null", "photos: no/such", "stacks.photos: got no/such, which is no folder; takes a folder CLASS/*.jpg"),
     ("seed: 0", "seed: 0\n5: 3", "5: unknown key"),
     ("theory:", "theorie:", "theory: got nothing (the key is missing); takes a section with image"),
 ])  # fmt: skip

@@ -1,5 +1,7 @@
 """The two datasets: cut at the dead zone's edge, two images of one class, rejects replaced."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,3 +209,24 @@ def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
     with pytest.raises(ValueError, match="class b has one validation image"):
         stacks.build(Stacks(images=2, mix_dir=None, gen_dir=None, generator=None), manifest, 170, 224, 0, tmp_path,
                      tmp_path / "rejects.csv")  # fmt: skip
+
+
+def test_larger_photographs_take_the_place_of_a_classs_images(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    pixels = {}
+    for key, count in (("rabbit", 3), ("tiger", 1), ("unknown", 2)):  # one tiger can't be paired
+        (tmp_path / "photos" / key).mkdir(parents=True)
+        for n in range(count):
+            pixels[f"{key}/{n}.png"] = torch.randint(256, (3, 224, 224), dtype=torch.uint8,
+                                                     generator=torch.Generator().manual_seed(n))  # fmt: skip
+            Image.fromarray(pixels[f"{key}/{n}.png"].permute(1, 2, 0).numpy()).save(tmp_path / "photos" / key / f"{n}.png")
+    build(source, tmp_path / "out", photos=str(tmp_path / "photos"), generator=None)
+    table, images = stacks.read(tmp_path / "out", "stack-mix", 224)
+    assert set(table["class"]) == {"rabbit", "tiger", "tortoise"}
+    for row, image in zip(table.to_dict("records"), images, strict=True):
+        assert (row["upper"] in pixels) == (row["lower"] in pixels) == (row["class"] == "rabbit")
+        if row["upper"] in pixels:
+            assert torch.equal(image, stacks.stack(pixels[row["upper"]], pixels[row["lower"]], 170))
+    shutil.rmtree(tmp_path / "photos" / "rabbit")
+    with pytest.raises(ValueError, match=r"stacks\.photos: .* has two photographs of none of the classes"):
+        build(source, tmp_path / "out", photos=str(tmp_path / "photos"))

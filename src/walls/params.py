@@ -79,6 +79,8 @@ class Stacks(Section):
                      Literal["critters", "diffusers", "folder"] | None)  # fmt: skip
     model: takes("a text-to-image model's Hugging Face name or folder with the generator diffusers, else null",
                  Annotated[str, Field(min_length=1)] | None) = None  # fmt: skip
+    photos: takes("a folder CLASS/*.jpg of photographs to cut STACK-MIX from, for the classes it holds, or null",
+                  str | None) = None  # fmt: skip
 
 
 class Cams(Section):
@@ -180,7 +182,9 @@ def _crosschecks(p: Params):
             yield "model.checkpoint: got null; takes a folder of trained models with data.name none, which has no images"
         if stacks.mix_dir is None:
             yield "stacks.mix_dir: got null; takes a folder of ready images with data.name none, which has none to cut"
-    for name in ("mix_dir", "gen_dir"):
+    if stacks.photos is not None and stacks.mix_dir is not None:
+        yield f"stacks.photos: got {stacks.photos}; takes null with stacks.mix_dir, whose images are ready"
+    for name in ("mix_dir", "gen_dir", "photos"):
         folder = getattr(stacks, name)
         if folder is not None and not Path(folder).expanduser().is_dir():
             yield f"stacks.{name}: got {folder}, which is no folder; takes {_described(('stacks', name))}"

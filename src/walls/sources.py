@@ -133,8 +133,8 @@ def tiny_imagenet(root: Path | None) -> Listing:
 def imagenet(root: Path) -> Listing:
     """ILSVRC2012's standard tree; its validation images in a folder per class, or flat."""
     val = root / "val"
-    files = {"train": _classes(root / "train")}
-    files["val"] = _classes(val) if _subfolders(val) else _flat(val, root)
+    files = {"train": images_by_class(root / "train")}
+    files["val"] = images_by_class(val) if _subfolders(val) else _flat(val, root)
     for split in SPLITS:
         for key in files[split]:
             if not WNID.fullmatch(key):
@@ -158,7 +158,7 @@ def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
     An image's place in the order is drawn from its name, so that a new image displaces at most one.
     """
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
-    for key, found in _classes(root).items():
+    for key, found in images_by_class(root).items():
         if not found:
             raise ValueError(f"data.root: {root / key} holds no image; takes CLASS/IMAGE")
         drawn = sorted(found, key=lambda path: _lot(seed, path))
@@ -233,7 +233,7 @@ def _devkit(root: Path) -> list[str]:
         raise ValueError(f"data.root: {meta} and {name} can't be read together ({type(error).__name__}: {reason})") from None
 
 
-def _classes(folder: Path) -> dict[str, list[str]]:
+def images_by_class(folder: Path) -> dict[str, list[str]]:
     """The image files of every folder right below one."""
     return {key: _images(folder / key) for key in _subfolders(folder)}
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from walls import critters
+from walls import critters, sources
 from walls.data import fit, read_image, stream
 from walls.generator import Painter, Sample
 from walls.params import Stacks
@@ -45,10 +45,12 @@ def build(
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
     path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
-    the manifest may then be empty. `painter`: what draws STACK-GEN for the generator diffusers. Raises ValueError for a
+    the manifest may then be empty. The folder `photos` (CLASS/*.jpg) gives larger photographs than the manifest's for
+    STACK-MIX's classes of which it has two; a class goes by its folder's name. `painter`: what draws STACK-GEN for the generator diffusers. Raises ValueError for a
     class with fewer than two images.
     """
     refused = read_rejects(rejects)
+    photographs = _photographs(settings.photos, manifest)
     rows: list[dict] = []
     for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
         if ready is not None:
@@ -62,7 +64,7 @@ def build(
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
                     if dataset == "stack-mix":
-                        draw = _mix(row, manifest, image_size)
+                        draw = _mix(row, photographs, image_size)
                     elif settings.generator == "critters":
                         draw = _gen(row, image_size)
                     else:
@@ -177,6 +179,21 @@ def _mix(row: dict, manifest: pd.DataFrame, image_size: int) -> Callable[[], Ten
     first, second = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
     row["upper"], row["lower"] = ("/".join(Path(path).parts[-2:]) for path in (first, second))
     return lambda: stack(fit(read_image(first), image_size), fit(read_image(second), image_size), row["edge"])
+
+
+def _photographs(folder: str | None, manifest: pd.DataFrame) -> pd.DataFrame:
+    """The manifest, with a folder's photographs in the place of the images of every class of which it has two."""
+    if folder is None:
+        return manifest
+    keys = [Path(path).parent.name for path in manifest["path"]]
+    first = manifest.assign(key=keys).drop_duplicates("key").set_index("key")
+    found = sources.images_by_class(Path(folder).expanduser().absolute())
+    found = {key: files for key, files in found.items() if len(files) > 1 and key in first.index}
+    if not found:
+        raise ValueError(f"stacks.photos: {folder} has two photographs of none of the classes; takes CLASS/*.jpg, its "
+                         f"folders named as the images' own, such as {keys[0] if keys else 'n01443537'}")  # fmt: skip
+    larger = [first.loc[key].to_dict() | {"path": file} for key, files in sorted(found.items()) for file in files]
+    return pd.concat([manifest[[key not in found for key in keys]], pd.DataFrame(larger)], ignore_index=True)
 
 
 def _ready(dataset: str, source: Path, manifest: pd.DataFrame, edge: int, image_size: int, folder: Path) -> list[dict]:
