@@ -46,8 +46,8 @@ def build(
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
     path, and the next attempt takes its place. A folder of ready images (`mix_dir`, `gen_dir`) stands for the dataset;
     the manifest may then be empty. The folder `photos` (CLASS/*.jpg) gives larger photographs than the manifest's for
-    STACK-MIX's classes of which it has two; a class goes by its folder's name. `painter`: what draws STACK-GEN for the generator diffusers. Raises ValueError for a
-    class with fewer than two images.
+    STACK-MIX's classes of which it has two; a class goes by its folder's name. `painter`: what draws STACK-GEN
+    for the generator diffusers. Raises ValueError for a class with fewer than two images.
     """
     refused = read_rejects(rejects)
     photographs = _photographs(settings.photos, manifest)
