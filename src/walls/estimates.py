@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from walls import models, params
 
-IMAGES = {"imagenet": (1_281_167, 50_000)}  # what data.train_images: null means
+# A class's images where data.train_images and data.val_images are null; of ImageNet, a thousandth of all.
+IMAGES = {"imagenet": (1281.167, 50), "tiny-imagenet": (500, 50)}
 GPU = 100e12  # operations a second: what we assume a data-centre GPU sustains in 16 bits; not measured
 PYTHON, ENVIRONMENT = 1e9, 7e9  # bytes: a process that has loaded torch; .venv
 PICTURE = 50e3  # bytes of an image of 224 × 224, as PNG
@@ -42,7 +43,8 @@ def needs(preset: params.Params) -> Needs:
     """
     train, val = preset.data.train_images, preset.data.val_images
     if preset.data.name in IMAGES:
-        train, val = train or IMAGES[preset.data.name][0], val or IMAGES[preset.data.name][1]
+        every, held_out = (round(count * preset.data.classes) for count in IMAGES[preset.data.name])
+        train, val = train or every, val or held_out
     passes = 0 if preset.model.checkpoint else (train or 0) * preset.train.epochs
     networks = [network(preset, rows) for rows in (preset.wall.rows, 0)]
     work = sum(3 * passes * operations(model, preset.image_size) for model in networks)

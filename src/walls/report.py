@@ -139,7 +139,7 @@ def presets(root: Path) -> str:
         elif cores > 24 * 3600:
             time = f"{need.operations / estimates.GPU / 3600:.0f} GPU hours"
         else:
-            time = f"{math.ceil(cores / 60)} min on two cores"
+            time = f"{cores / 3600:.1f} h on two cores" if cores > 5400 else f"{math.ceil(cores / 60)} min on two cores"
         what, data = PRESETS[name]
         lines.append(_row(f"[`presets/{name}.yaml`](presets/{name}.yaml)", what, data, time,
                           f"{math.ceil(need.memory / 1e9)} GB", f"{math.ceil(need.disk / 1e9)} GB"))  # fmt: skip
