@@ -239,7 +239,7 @@ def build(root: Path, target: Path) -> list[Path]:
         add_page(site, path, {file.stem for file in figures.glob("*.png")})
     metrics = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted((root / "metrics").glob("*.json"))}
     if (figures / "sweep.json").is_file():
-        site.pages.append(Page("sweep.html", "Every wall at once, by hand", "What happens to a map when the wall moves?", []))
+        site.pages.append(Page("sweep.html", "Every wall at once, by hand", "What does a map do when the wall moves?", []))
         metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
     drawn = gallery(site, figures)
     shared = {
