@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from walls import claims, geometry, methods, plots, plots_theory
+from walls import claims, geometry, methods, plots, plots_sweep, plots_theory
 from walls.theory import sizes
 
 FACTS = {"seen_rows": 170, "map_rows": 14, "wall_rows": 9}
@@ -41,6 +41,13 @@ def grid(count: int, names: list[str]) -> plt.Figure:
     maps = {name: torch.rand(count, 224, 224) for name in names}
     mu = pd.DataFrame({name: [np.nan] * count if name == "GradCAM" else [1.0] * count for name in names})
     return plots.saliency_grid(pictures(count), maps, ["hippopotamus"] * count, 170, mu)
+
+
+def walls(heights) -> pd.DataFrame:
+    """A row of the sweep's table per height and method."""
+    same = {"top1": 0.5, "top1_low": 0.4, "top1_high": 0.6, "mean": 50, "ci_low": 40, "ci_high": 60, "uniform": 49}
+    return pd.DataFrame([{"wall_rows": rows, "dead_rows": 16 * rows - 90, "method": name} | same
+                         for rows in heights for name in NAMES[:8]])  # fmt: skip
 
 
 def theory(name: str) -> plt.Figure:
@@ -71,6 +78,7 @@ DRAWN = {
     "methods": lambda: grid(1, NAMES),
     "activity": lambda: plots.activity_plot(activity(NAMES), 0.491),
     "eigencam": lambda: plots.eigencam_signs(activity(NAMES), claims.PAPER),
+    "sweep": lambda: plots_sweep.curves(walls(range(6, 14)), walls([9]), 10),
     "rows-needed": lambda: plots.rows_needed(make_tiny().zone(224), geometry.kinds(make_tiny().features)),
     **{name: lambda name=name: theory(name) for name in ("model", "deep model", "digit", "maps", "means", "depth",
                                                          "expectation")},

@@ -44,10 +44,12 @@ def curves(table: pd.DataFrame, trained: pd.DataFrame, classes: int) -> Figure:
         ax.set_title(f"{method}, µ×100")
     for ax in axes.flat[: 1 + len(methods)]:
         last = ax.get_subplotspec().rowspan.stop * COLUMNS + ax.get_subplotspec().colspan.start > len(methods)
-        labels = [f"{wall}\n{dead}" for wall, dead in zip(walls["wall_rows"], walls["dead_rows"], strict=True)]
-        ax.set_xticks(walls["wall_rows"], labels if last else [""] * len(labels), fontsize=7)
+        ticks = walls[::-1][::2]  # every second: the dead zones' heights are wide
+        labels = [f"{wall}\n{dead}" for wall, dead in zip(ticks["wall_rows"], ticks["dead_rows"], strict=True)]
+        ax.set_xticks(ticks["wall_rows"], labels if last else [""] * len(labels), fontsize=7)
+        ax.set_xticks(walls["wall_rows"], minor=True)
         ax.set(ylim=(-4, 104), yticks=range(0, 101, 25))
-    figure.supxlabel("height of the wall (rows of B), and below it of the dead zone (rows of the image)", fontsize=9)
+    figure.supxlabel("rows of the wall, and under them of the dead zone", fontsize=8)
     return figure
 
 
