@@ -15,12 +15,12 @@ WEIGHTS = "models/masked.safetensors"
 
 @pytest.fixture
 def waiting(smoke, tmp_path):
-    """A copy in which the stage wall takes a minute, and a command that starts it and comes back once it is at work."""
+    """A copy in which the stage wall takes ten minutes, and a command that starts it and comes back once it is at work."""
     folder = fork(smoke, tmp_path / "project")
     file = folder / "notebooks" / "2_wall.ipynb"
     notebook = json.loads(file.read_text())
     code = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "tags" not in cell["metadata"])
-    code["source"] += ["\n\nimport pathlib, time\n", "pathlib.Path('started').touch()\n", "time.sleep(60)"]
+    code["source"] += ["\n\nimport pathlib, time\n", "pathlib.Path('started').touch()\n", "time.sleep(600)"]
     file.write_text(json.dumps(notebook))
 
     def begin(*command):
@@ -79,7 +79,6 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     (folder / "started").unlink()
     process = begin("dvc", "repro", "--single-item", "wall")  # and now it runs
     interrupt(process)
-
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"write": {"a": 1'])
