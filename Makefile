@@ -27,7 +27,7 @@ test: setup
 site: setup
 	python -m walls.site
 
-# What needs longer: training killed at random moments.
+# What needs longer: every kind of stage killed at random moments, and other faults.
 test-long: setup
 	pytest -m long
 

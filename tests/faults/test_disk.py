@@ -33,7 +33,9 @@ def trained_half(smoke, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", [("walls.training", "masked"), ("walls.run", "train@masked")], ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [
+    ("walls.training", "masked"), pytest.param(("walls.run", "train@masked"), marks=pytest.mark.long),
+], ids=["training", "run"])  # fmt: skip
 def test_a_full_disk_keeps_the_last_checkpoint(smoke, trained_half, tmp_path, command):
     folder = shutil.copytree(trained_half, tmp_path / "project")
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
@@ -45,6 +47,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(smoke, trained_half, tmp_path, co
     assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
 
 
+@pytest.mark.long
 def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke, trained_half, tmp_path):
     """Checkpoints fit, the results don't, here for a file in their folder's place: what was trained is not lost."""
     folder = shutil.copytree(trained_half, tmp_path / "project")

@@ -33,7 +33,7 @@ def finish(folder, smoke):
 
 @pytest.mark.parametrize("stage, mark", [
     ("train@masked", ".resume/*/epoch-*"),  # the first checkpoint, whole or still partial
-    ("cams@stack-mix", ".resume/cams-stack-mix/*"),  # the first batch
+    pytest.param("cams@stack-mix", ".resume/cams-stack-mix/*", marks=pytest.mark.long),  # the first batch
     ("render", "rendered/*"),  # the first page
 ])  # fmt: skip
 def test_a_stage_killed_as_it_writes_is_made_again(smoke, tmp_path, stage, mark):
@@ -46,6 +46,7 @@ def test_a_stage_killed_as_it_writes_is_made_again(smoke, tmp_path, stage, mark)
     assert f"Running stage '{stage}'" in finish(folder, smoke)
 
 
+@pytest.mark.long
 def test_outputs_that_dvc_has_not_recorded_are_made_again(smoke, tmp_path):
     """Killed between the stage's end and dvc.lock's writing; and an output cut in half isn't taken for whole."""
     folder = fork(smoke, tmp_path / "project")

@@ -111,6 +111,7 @@ print(len(table), table["mu"].max())
 """
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_a_process_whose_memory_is_limited_goes_on_with_less():
     """512 images' first activations alone are 512 × 512 × 24 × 24 × 8 B = 1.2 GB; there are 0.9."""

@@ -31,8 +31,10 @@ def waiting(smoke, tmp_path):
     return folder, begin
 
 
-@pytest.mark.parametrize("command", [("dvc", "repro", "--single-item", "train@masked"),
-                                     ("python", "-m", "walls.run", "train@masked")], ids=["dvc", "run"])  # fmt: skip
+@pytest.mark.parametrize("command", [
+    ("dvc", "repro", "--single-item", "train@masked"),
+    pytest.param(("python", "-m", "walls.run", "train@masked"), marks=pytest.mark.long),
+], ids=["dvc", "run"])  # fmt: skip
 def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_path, command):
     folder = fork(smoke, tmp_path / "project")
     forget(folder, "train@masked")
@@ -65,6 +67,7 @@ def test_two_repros_at_once_one_says_so(waiting):
     assert alive == []
 
 
+@pytest.mark.long
 def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     folder, begin = waiting
     orphaned = begin("dvc", "repro", "--single-item", "wall")
