@@ -40,7 +40,7 @@ lint: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
 	pre-commit run --all-files
 
-# What needs longer: training killed at random moments.
+# What needs longer: every kind of stage killed at random moments, and other faults.
 test-long: setup
 	pytest -m long
 

@@ -2,8 +2,6 @@
 
 import gc
 import shutil
-import subprocess
-import time
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from conftest import ROOT, copy_tree, environment, run
+from conftest import ROOT, run
 from PIL import Image
 from torch import nn
 
@@ -365,36 +363,3 @@ def test_the_notebook_takes_what_a_launch_has_trained(smoke, tmp_path):
     after = models.load(folder / "models" / "baseline.safetensors").state_dict()
     assert all(torch.equal(weights[name], after[name]) for name in after)
     assert (folder / "models" / "baseline.safetensors").read_bytes() != stamp and not list(folder.glob(".resume/*/*"))
-
-
-def kill_and_resume(folder, moments):
-    """Start a training in real processes, kill -9 it at the given moments, let `dvc repro` finish it; the weights' bytes."""
-    for seconds in moments:
-        process = subprocess.Popen(["dvc", "repro", "train@masked"], cwd=folder, env=environment(folder),
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-        deadline = time.monotonic() + 120
-        while seconds is None and not list(folder.glob(".resume/*/epoch-*.pt")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(seconds or 0)
-        children = psutil.Process(process.pid).children(recursive=True)  # the kernel has a session of its own
-        for victim in (process, *children):  # DVC first: it must not see its stage fail and begin to write
-            victim.kill()
-        process.wait()
-    assert None not in moments or list(folder.glob(".resume/*/epoch-*.pt"))
-    run(folder, "dvc", "repro", "train@masked")
-    return (folder / "models" / "masked.safetensors").read_bytes()
-
-
-def test_a_killed_training_ends_with_the_same_bytes(smoke, tmp_path):
-    folder = copy_tree(tmp_path / "project", "smoke")
-    file = folder / "params.yaml"
-    file.write_text(file.read_text().replace("workers: 0", "workers: 2"))  # they change no byte either
-    assert kill_and_resume(folder, [None]) == (smoke / "models" / "masked.safetensors").read_bytes()  # at a checkpoint
-    assert not list(folder.glob(".resume/*/*"))
-
-
-@pytest.mark.long
-def test_a_training_killed_at_many_moments_ends_with_the_same_bytes(smoke, tmp_path):
-    folder = copy_tree(tmp_path / "project", "smoke")
-    moments = [data.stream(seed, "kill").uniform(1, 30) for seed in range(8)]
-    assert kill_and_resume(folder, moments) == (smoke / "models" / "masked.safetensors").read_bytes()
