@@ -78,7 +78,7 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
 def test_the_kept_batches_name_stands_for_all_the_code():
     """Every module that `cams` imports, transitively, and what the batch goes through before."""
     needed = {Path(file).stem for file in closure(ROOT / "src" / "walls" / "cams.py")} | {"cams", "data"}
-    assert needed - {"archives", "critters", "params", "paths", "sources", "species"} == {
+    assert needed - {"archives", "critters", "params", "paths", "progress", "sources", "species"} == {
         module.__name__.split(".")[1] for module in evaluation.SOURCES}  # fmt: skip
 
 

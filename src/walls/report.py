@@ -50,7 +50,8 @@ def readme() -> None:
     root = paths.root()
     texts = {name: filled((root / name).read_text(encoding="utf-8"), root, name) for name in DOCUMENTS}
     for name, text in texts.items():
-        (root / name).write_text(text, encoding="utf-8")
+        with paths.whole(root / name) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def summary() -> None:
