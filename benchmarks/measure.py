@@ -4,10 +4,11 @@ import platform
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
+
+from walls import record
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -33,14 +34,6 @@ def quartiles(values: np.ndarray, digits: int = 1) -> str:
 
 def hardware(device: torch.device, *packages: str) -> str:
     """The machine and the versions (`packages` as they should be said), in a line."""
-    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    cpu = f"{names[0] if names else platform.processor()}, {torch.get_num_threads()} threads"
+    cpu = f"{record.processor()}, {torch.get_num_threads()} threads"
     gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
     return f"{gpu}{cpu}; Python {platform.python_version()}, {', '.join(packages)}; {date.today().isoformat()}"
-
-
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []

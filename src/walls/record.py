@@ -43,7 +43,17 @@ def machine() -> str:
     """Processor, threads, system and versions, in a line."""
     threads = os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"{_processor()}, {threads} threads; {platform.system()}, Python {platform.python_version()}, {versions}"
+    return f"{processor()}, {threads} threads; {platform.system()}, Python {platform.python_version()}, {versions}"
+
+
+def processor() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def block() -> str | None:
@@ -90,16 +100,6 @@ def executed(root: Path) -> dict[str, Path]:
 
 def _file() -> Path:
     return paths.root() / ".resume" / "run.json"
-
-
-def _processor() -> str:
-    """What the processor calls itself."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _peak() -> int:
