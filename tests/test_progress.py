@@ -36,6 +36,13 @@ def test_a_log_gets_few_whole_lines_with_the_time_left(clock, capsys):
     ]
 
 
+def test_an_iteration_counts_every_step_once(clock, capsys):
+    for _ in progress.track(range(600), desc="drawing", unit="image"):
+        clock[0] += 0.5
+    said = [line.split(",")[1].strip() for line in capsys.readouterr().err.splitlines()]
+    assert said[:3] == ["10 of 600", "30 of 600", "50 of 600"] and said[-1] == "600 of 600"
+
+
 def test_ever_fewer_lines_the_longer_it_takes(clock, capsys):
     worked(clock, 48 * 3600, step=5)
     lines = capsys.readouterr().err.splitlines()

@@ -33,9 +33,16 @@ def at_a_terminal() -> bool:
 
 
 class _Lines(tqdm):
-    """A bar that prints itself as a whole line, ever more rarely."""
+    """A bar that prints itself as a whole line, ever more rarely.
+
+    It does so itself: where its interval changes, tqdm counts some steps of an iteration twice.
+    """
+
+    due, said = 0.0, -1
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if self.n != self.last_print_n:  # else it has been said
+        elapsed = self.format_dict["elapsed"]
+        at_end = pos is not None  # so tqdm calls it once, as the bar closes
+        if self.n != self.said and (at_end or elapsed >= self.due):
             print(self, file=sys.stderr, flush=True)
-        self.mininterval = min(max(LEAST, self.format_dict["elapsed"] / 10), MOST)
+            self.said, self.due = self.n, elapsed + min(max(LEAST, elapsed / 10), MOST)
