@@ -4,7 +4,7 @@
     python -m walls.verify FOLDER           compare the results in another copy of the project instead
     python -m walls.verify FOLDER OTHER     the same with those in OTHER in place of the committed ones
 
-Exit code: 0 they agree, 1 they don't, 2 there is nothing to compare. The working tree stays as it is.
+Exit code: 0 they agree, 1 they don't, 2 there is nothing to compare, 130 stopped. The working tree stays as it is.
 
 What is derived or drawn must be equal on every machine. What is trained can't be: another processor rounds float32 and
 bfloat16 differently, and a training makes another network of that, so it must agree as closely as two honest runs do.
@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -196,9 +197,20 @@ def rerun(root: Path, folder: Path) -> str:
     subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)], check=True)
     subprocess.run(["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit], cwd=folder, check=True)
     # By force: a cache that all projects share would hand back the very results that are to be checked.
-    if subprocess.run([sys.executable, "-m", "dvc", "repro", "--force"], cwd=folder, env=environment(folder)).returncode:
+    if repro(folder):
         raise ValueError("the rerun failed, as it says above; takes one that ends")
     return commit
+
+
+def repro(folder: Path) -> int:
+    """`dvc repro --force` in a copy of the project; its exit code. Stopped before its end, it stops all it has started."""
+    command = [sys.executable, "-m", "dvc", "repro", "--force"]
+    with subprocess.Popen(command, cwd=folder, env=environment(folder), process_group=0) as running:
+        try:
+            return running.wait()
+        except BaseException:
+            os.killpg(running.pid, signal.SIGINT)  # as the terminal would, of whose group it isn't
+            raise
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -268,6 +280,9 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("verify: stopped; nothing was compared", file=sys.stderr)
+        return 130
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -276,4 +291,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     sys.exit(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 
 import psutil
 import pytest
@@ -82,6 +83,19 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     (folder / "started").unlink()
     process = begin("dvc", "repro", "--single-item", "wall")  # and now it runs
     interrupt(process)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_verify_leaves_nothing_behind(smoke, tmp_path, how):
+    folder, scratch = fork(smoke, tmp_path / "project"), tmp_path / "scratch"
+    scratch.mkdir()
+    process = start(folder, "env", f"TMPDIR={scratch}", "python", "-m", "walls.verify")
+    wait_for(lambda: runner(process), process)
+    members = family(process)
+    process.send_signal(how)
+    assert process.wait(timeout=60) == 130
+    assert process.stderr.read().endswith("verify: stopped; nothing was compared\n")
+    assert psutil.wait_procs(members, timeout=1)[1] == [] and list(scratch.iterdir()) == []
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"write": {"a": 1'])
