@@ -1,0 +1,266 @@
+"""50,000 stacked images through STACK-MIX and the gradient family: the cost of each, the memory, a kill half-way.
+
+    python -m benchmarks.scale                  writes benchmarks/scale.{csv,md,png}
+    python -m benchmarks.scale --images 1000    a rehearsal, printed
+
+Half an hour on two cores, and 4 GB of disk in .resume/ while it runs. The images are the default's drawn animals, 2,000
+of them, which make 398,000 pairs; the network is the default's, an eighth of VGG16's width, with fresh weights: what a map
+costs doesn't depend on their values. Both steps run in processes of their own, each in one call for all images, looked at
+from outside once a second. The evaluation is killed (SIGKILL) half-way and started again; some of its images are computed
+anew in a fresh process and compared. Last, every method is timed at the paper's width, and the page reckons what all of
+ImageNet's validation images would take.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from scipy import stats
+
+from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, ours
+from benchmarks.measure import clocked, hardware, quartiles
+from walls import data, estimates, evaluation, models, params, paths, plots, stacks
+
+HERE = Path(__file__).resolve().parent
+EDGE, DEAD, SIZE, SEED = 170, 54, 224, 0  # of the paper's wall
+PHOTOGRAPHS, AGAIN = 2000, 512  # validation images to cut stacked ones from; of those, computed once more
+SETTINGS = params.Cams(methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1)
+IMAGENET, GPUS = 50_000, (1, 8, 64)
+STARTING = 30  # seconds until a process has loaded torch and its network: an assumption, of a GPU's first kernels mostly
+
+
+def draw(folder: Path, images: int) -> None:
+    """The images to cut from, and STACK-MIX cut from them."""
+    source = params.Data(name="critters", root=None, classes=10, train_images=10, val_images=PHOTOGRAPHS)
+    if not (folder / "set" / "manifest.csv").is_file():
+        data.build(source, SEED, SIZE, folder / "set")
+    settings = params.Stacks(images=images, mix_dir=None, gen_dir=None, generator=None)
+    rejects = paths.root() / "rejects.csv"
+    (folder / "stacks").mkdir(parents=True, exist_ok=True)
+    stacks.build(settings, data.read_manifest(folder / "set", "val"), EDGE, SIZE, SEED, folder / "stacks", rejects)
+
+
+def evaluate(folder: Path, first: int, last: int | None, resume: Path | None) -> tuple[pd.DataFrame, dict]:
+    """The gradient family on the stacked images from `first` to before `last`."""
+    _, pictures = stacks.read(folder / "stacks", "stack-mix", SIZE)
+    some = stacks.Pictures(pictures.files[first:last], SIZE)
+    model = models.seeded(SEED, **GEOMETRIES["default"]).eval()
+    return evaluation.evaluate(model, some, SETTINGS, DEAD, resume)
+
+
+def watched(command: list[str], done: Callable[[], int], until: int | None = None) -> pd.DataFrame:
+    """Run a part of this module, looking once a second: seconds, images done, memory (RSS, bytes). Killed at `until`."""
+    started, rows = time.monotonic(), []
+    with subprocess.Popen([sys.executable, "-m", "benchmarks.scale", *command], cwd=HERE.parent) as process:
+        seen = psutil.Process(process.pid)
+        while process.poll() is None:
+            try:
+                rows.append((time.monotonic() - started, done(), seen.memory_info().rss))
+            except psutil.Error:  # it has just ended
+                break
+            if until is not None and rows[-1][1] >= until:
+                process.kill()
+            time.sleep(1)
+    if process.returncode and until is None:
+        sys.exit(f"benchmarks.scale: {' '.join(command)} failed")
+    return pd.DataFrame(rows, columns=["seconds", "images", "bytes"])
+
+
+def fit(part: pd.DataFrame) -> dict[str, float]:
+    """Straight lines through what was seen while images were made: seconds and bytes per image, and how straight.
+
+    `bend`: the seconds per image in the last fifth over those in the first; 1 where the cost is linear.
+    """
+    work = part[(part["images"] > part["images"].iloc[0]) & (part["images"] < part["images"].iloc[-1])]
+    seconds = stats.linregress(work["images"], work["seconds"])
+    memory = stats.linregress(work["images"], work["bytes"])
+    fifths = np.array_split(work, 5)
+    first, last = (stats.linregress(fifth["images"], fifth["seconds"]).slope for fifth in (fifths[0], fifths[-1]))
+    return {"images": len(work) and int(work["images"].iloc[-1] - work["images"].iloc[0]), "seconds": seconds.slope,
+            "r2": seconds.rvalue**2, "bend": last / first, "bytes": memory.slope, "at first": work["bytes"].iloc[0],
+            "peak": part["bytes"].max()}  # fmt: skip
+
+
+def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
+    """Both steps, the second one killed half-way; what was seen (long), and how many images were computed again."""
+    kept, resume = folder / "stacks" / "stack-mix", folder / "resume"
+    parts = {"STACK-MIX": watched(["draw", str(images)], lambda: _count(kept))}
+    command, batch = ["evaluate", str(images)], SETTINGS.batch_size
+    parts["maps, until the kill"] = watched(command, lambda: batch * _count(resume), until=images // 2)
+    left = _count(resume)
+    parts["maps, after it"] = watched(command, lambda: batch * _count(resume))
+    if left == _count(resume):
+        sys.exit("benchmarks.scale: the kill came too late; takes more --images")
+    subprocess.run([sys.executable, "-m", "benchmarks.scale", "again", str(images)], cwd=HERE.parent, check=True)
+    table = pd.concat([part.assign(step=step) for step, part in parts.items()], ignore_index=True)
+    return table, json.loads((folder / "again.json").read_text())
+
+
+def again(folder: Path, images: int) -> int:
+    """Compute the images around the kill anew; how many, SystemExit where a map or an activity differs in a bit."""
+    found, maps = evaluate(folder, 0, None, folder / "resume")
+    first = (images // 2 - AGAIN // 2) // SETTINGS.batch_size * SETTINGS.batch_size
+    fresh, once_more = evaluate(folder, first, first + AGAIN, None)
+    for name, raw in once_more.items():
+        part = found[(found["method"] == name) & found["image"].between(first, first + len(raw) - 1)]
+        same = np.array_equal(part["mu"], fresh.loc[fresh["method"] == name, "mu"], equal_nan=True)
+        if not (same and torch.equal(raw, maps[name][first : first + len(raw)])):
+            sys.exit(f"benchmarks.scale: {name} differs after the kill")
+    return len(raw)
+
+
+def speeds() -> pd.DataFrame:
+    """Every method's seconds per image at the paper's width, three times (long: method, seconds)."""
+    model = models.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
+    random = torch.Generator().manual_seed(SEED)
+    rows = []
+    for number in range(4):
+        images = torch.randn(2, 3, SIZE, SIZE, generator=random).to(DEVICE)
+        for name in params.method_names():
+            some = images[:1] if name in ("ScoreCAM", "Opti-CAM") else images
+            if number or len(some) > 1:  # these two take long enough to need no warm-up
+                seconds = clocked(lambda name=name, some=some: ours([name], model, some), DEVICE) / len(some)
+                rows.append({"method": name, "seconds": seconds, "number": number})
+        with torch.no_grad():
+            seconds = clocked(lambda images=images: model.head(model.features(images)), DEVICE) / len(images)
+        rows.append({"method": "forward pass", "seconds": seconds, "number": number})
+    return pd.DataFrame(rows).query("number > 0").drop(columns="number")
+
+
+def reading(folder: Path) -> float:
+    """Seconds to read and fit one of the stacked images, on one core."""
+    _, pictures = stacks.read(folder / "stacks", "stack-mix", SIZE)
+    return clocked(lambda: pictures[:200], torch.device("cpu")) / 200
+
+
+def plan(measured: pd.DataFrame, read: float) -> str:
+    """Minutes of every method on ImageNet's validation images on 1, 8 and 64 GPUs, as a table."""
+    with torch.device("meta"):
+        network = models.vgg(**{k: v for k, v in GEOMETRIES["paper"].items() if k != "wall_rows"}, wall_rows=0)
+    forward = estimates.operations(network.eval(), SIZE)
+    medians = measured.groupby("method", sort=False)["seconds"].median()
+    pace = forward / medians["forward pass"]
+    heads = ["method", "two cores, s an image", "operations, 10⁹ an image", *(f"{n} × GPU, min" for n in GPUS)]
+    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    every = sum(medians.drop("forward pass"))
+    rows = [*medians.drop("forward pass").items(), ("all of them", every)]
+    for name, seconds in rows:
+        on_gpu = seconds * pace / estimates.GPU + read
+        minutes = [f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}" for n in GPUS]
+        spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2) if name in medians else f"{every:.1f}"
+        lines.append(_row([name, spread, f"{seconds * pace / 1e9:,.0f}", *minutes]))
+    return f"""{chr(10).join(lines)}
+
+The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
+{medians["forward pass"]:.2f} s). A GPU is taken to sustain {estimates.GPU / 1e12:.0f} · 10¹² on the same work, and
+{STARTING} s to start: both are assumptions, nothing was measured on one. Before an image is computed it is read, in
+{1000 * read:.1f} ms of one core (measured); all of them together read it once."""
+
+
+def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, images: int) -> str:
+    """The committed page."""
+    result = len(GRADIENT) * 14 * 14 * 4
+    heads = ["step", "images", "ms an image", "r²", "last fifth / first", "MB at first", "bytes more an image", "MB at most"]
+    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    for step, part in table.groupby("step", sort=False):
+        f = fit(part)
+        cells = [f"{f['images']:,}", f"{1000 * f['seconds']:.2f}", f"{f['r2']:.5f}", f"{f['bend']:.2f}",
+                 f"{f['at first'] / 1e6:,.0f}", f"{f['bytes']:,.0f}", f"{f['peak'] / 1e6:,.0f}"]  # fmt: skip
+        lines.append(_row([step, *cells]))
+    kept = len(params.method_names()) * 14 * 14 * 4
+    return f"""# Scale
+
+`python -m benchmarks.scale` on {hardware(DEVICE, *VERSIONS)}.
+
+## {images:,} stacked images
+
+STACK-MIX from {PHOTOGRAPHS:,} drawn animals, then {", ".join(GRADIENT)} by the default's network, 32 images at a time,
+float32; looked at once a second.
+
+{chr(10).join(lines)}
+
+A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
+({len(GRADIENT)} × 14 × 14 × 4), the table of activities some more; nothing else may grow. After the kill the same command
+took the finished batches from `.resume/` and went on; {same} images around the kill, computed in a fresh process without
+them, have the same maps and activities to the last bit.
+
+![Seconds and memory against images](scale.png)
+
+## All of ImageNet's validation images, on paper
+
+{IMAGENET:,} images, every method there is, VGG16 at its whole width, float32; the seconds on two cores are measured, median
+and quartiles of three.
+
+{plan(measured, read)}
+
+How: a process a GPU (`CUDA_VISIBLE_DEVICES`), each with every n-th batch of the images, each calling
+`evaluation.evaluate(model, share, settings, dead_rows, resume)` with the same folder `resume` on a disk that all share. A
+finished batch is a file named after its pixels, the weights, the settings and the code, so nobody needs to count them: a
+process that is killed is started again, and at the end one call over all images finds every batch there and returns the
+table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the files as much). Opti-CAM and ScoreCAM are nearly all of the
+cost: without them one GPU will do. From 64 GPUs on it is the start and the reading that count.
+"""
+
+
+def plot(table: pd.DataFrame) -> None:
+    """Seconds and memory against images, a line per step."""
+    plots.use_style()
+    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, plots.WIDTH / 2.6), layout="constrained")
+    for colour, (step, part) in zip((plots.SEEN, plots.DEAD, "0.5"), table.groupby("step", sort=False), strict=True):
+        for ax, values in zip(axes, (part["seconds"] / 60, part["bytes"] / 1e6), strict=True):
+            ax.plot(part["images"] / 1000, values, color=colour, label=step)
+    axes[0].set(xlabel="thousand images", ylabel="minutes")
+    axes[1].set(xlabel="thousand images", ylabel="memory, MB", ylim=(0, None))
+    axes[0].legend()
+    figure.savefig(HERE / "scale.png", metadata={"Software": None})
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _count(folder: Path) -> int:
+    return sum(file.suffix != ".partial" for file in folder.iterdir()) if folder.is_dir() else 0
+
+
+def main(arguments: list[str]) -> int:
+    """All of it, or the part that a process of its own does."""
+    folder = paths.root() / ".resume" / "scale"
+    if len(arguments) == 2 and arguments[0] in ("draw", "evaluate", "again"):
+        part, images = arguments[0], int(arguments[1])
+        if part == "draw":
+            draw(folder, images)
+        elif part == "evaluate":
+            evaluate(folder, 0, None, folder / "resume")
+        else:
+            (folder / "again.json").write_text(json.dumps(again(folder, images)))
+        return 0
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--images", type=int, default=50_000, help="stacked images; fewer for a rehearsal")
+    images = parser.parse_args(arguments).images
+    shutil.rmtree(folder, ignore_errors=True)
+    table, same = run(folder, images)
+    measured, read = speeds(), reading(folder)
+    said = page(table, same, measured, read, images)
+    if images < 50_000:
+        print(said)
+    else:
+        table.to_csv(HERE / "scale.csv", index=False, float_format="%.3f", lineterminator="\n")
+        (HERE / "scale.md").write_text(said, encoding="utf-8")
+        plot(table)
+    shutil.rmtree(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
