@@ -1,6 +1,7 @@
 """µ (Eq. 7): closed forms; its statistics against numpy."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -28,10 +29,20 @@ def test_a_hand_computed_value():
     assert mu(maps, 1).item() == pytest.approx(math.sqrt(5 / 25), abs=1e-15)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e30])
+@pytest.mark.parametrize("height, width", [(6, 3), (3, 6)])
+def test_a_map_that_is_not_square(height, width):
+    maps = torch.rand(2, height, width, dtype=torch.float64)
+    for rows in range(height + 1):  # nothing, …, everything
+        by_hand = [math.sqrt((one[height - rows :] ** 2).sum() / (one**2).sum()) for one in maps.numpy()]
+        assert mu(maps, rows).tolist() == pytest.approx(by_hand, abs=1e-15)
+    with pytest.raises(ValueError, match=rf"got maps \(2, {height}, {width}\) and {height + 1} dead rows"):
+        mu(maps, height + 1)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
 def test_scale_does_not_matter(scale):
-    maps = torch.rand(4, 20, 20)
-    torch.testing.assert_close(mu(maps * scale, 5), mu(maps, 5), rtol=1e-6, atol=0)
+    maps = torch.rand(4, 20, 20, dtype=torch.float64)
+    torch.testing.assert_close(mu(maps * scale, 5), mu(maps, 5), rtol=1e-12, atol=0)
 
 
 def test_an_empty_map_says_nothing():
@@ -40,11 +51,21 @@ def test_an_empty_map_says_nothing():
     assert values[0].isnan() and values[1] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("maps, rows", [(torch.ones(4, 4), 1), (torch.ones(1, 4, 4), 5), (-torch.ones(1, 4, 4), 1),
-                                        (torch.full((1, 4, 4), math.nan), 1)])  # fmt: skip
-def test_bad_maps_are_refused(maps, rows):
-    with pytest.raises(ValueError, match="activity: got"):
+@pytest.mark.parametrize("maps, rows, message", [
+    (torch.ones(4, 4), 1, "activity: got maps (4, 4) and 1 dead rows; takes (N, H, W), 0 to H"),
+    (torch.ones(1, 4, 4), 5, "activity: got maps (1, 4, 4) and 5 dead rows; takes (N, H, W), 0 to H"),
+    (torch.ones(1, 4, 4), -1, "activity: got maps (1, 4, 4) and -1 dead rows; takes (N, H, W), 0 to H"),
+    (torch.ones(1, 4, 4), 1.0, "activity: got maps (1, 4, 4) and 1.0 dead rows; takes (N, H, W), 0 to H"),
+    (torch.ones(1, 0, 4), 0, "activity: got maps (1, 0, 4) and 0 dead rows; takes (N, H, W), 0 to H"),
+    (torch.ones(1, 4, 4, dtype=torch.complex64), 1, "activity: got maps (1, 4, 4) and 1 dead rows; takes (N, H, W), 0 to H"),
+    *((torch.full((1, 4, 4), score), 1,
+       "activity: got a map with negative, infinite or NaN scores; takes saliency after the ReLU")
+      for score in (-1, -0.5, math.nan, math.inf)),
+])  # fmt: skip
+def test_bad_maps_are_refused(maps, rows, message):
+    with pytest.raises(ValueError) as error:
         mu(maps, rows)
+    assert str(error.value) == message
 
 
 def test_summary_against_numpy():
@@ -54,6 +75,36 @@ def test_summary_against_numpy():
     assert cells["mean"] == pytest.approx(30) and cells["std"] == pytest.approx(kept.std(ddof=1))
     assert (cells["images"], cells["empty"]) == (4, 1) and cells["mean_raw"] == pytest.approx(40)
     assert 10 <= cells["ci_low"] < 30 < cells["ci_high"] <= 60
+
+
+def test_the_interval_is_the_percentile_bootstraps():
+    """10,000 resamples of the images that have a map, drawn from the seed: numpy's own, in one piece."""
+    values = np.random.default_rng(9).uniform(0, 1, 40)
+    raw = values**2
+    kept, values = 100 * values, np.append(values, math.nan)
+    for seed in (0, 7):
+        means = kept[np.random.default_rng(seed).integers(0, 40, (10_000, 40))].mean(1)
+        cells = summary(values, raw, seed)
+        assert (cells["ci_low"], cells["ci_high"]) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1e-12)
+    assert summary(values, raw) == summary(values, raw, 0) != summary(values, raw, 1)
+
+
+NOTHING = dict.fromkeys(["mean", "std", "ci_low", "ci_high", "mean_raw"], math.nan)
+
+
+@pytest.mark.parametrize("values, expected", [
+    ([], NOTHING | {"images": 0, "empty": 0}),
+    ([math.nan, math.nan], NOTHING | {"images": 2, "empty": 2}),
+    ([0.25], {"mean": 25, "std": math.nan, "ci_low": 25, "ci_high": 25, "mean_raw": 25, "images": 1, "empty": 0}),
+    ([0.25, 0.25], {"mean": 25, "std": 0, "ci_low": 25, "ci_high": 25, "mean_raw": 25, "images": 2, "empty": 0}),
+    # Of two, a quarter of the resamples each are all of one: the interval goes from the one to the other.
+    ([0.25, 0.255], {"mean": 25.25, "std": 0.5 / math.sqrt(2), "ci_low": 25, "ci_high": 25.5, "mean_raw": 25.25,
+                     "images": 2, "empty": 0}),
+])  # fmt: skip
+def test_of_few_images_what_can_be_said(values, expected):
+    values = np.array(values, dtype=float)
+    with warnings.catch_warnings(action="error"):
+        assert summary(values, values) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_interval_covers_as_often_as_it_says():
@@ -67,7 +118,17 @@ def test_the_interval_covers_as_often_as_it_says():
 
 
 def test_tabulate_keeps_datasets_and_methods_apart():
-    long = pd.DataFrame({"dataset": ["a", "a", "b", "b"], "method": ["x", "y", "x", "x"], "mu": [0.1, 0.2, 0.3, 0.5],
-                         "mu_raw": [0.1, 0.2, 0.3, 0.5]})  # fmt: skip
-    table = activity.tabulate(long).set_index(["dataset", "method"])
-    assert table.loc[("b", "x"), "mean"] == pytest.approx(40) and table.loc[("a", "y"), "mean"] == pytest.approx(20)
+    """In the order met, with `summary`'s cells of each group, its seed's interval included."""
+    values = np.random.default_rng(1).uniform(0, 1, 30)
+    long = pd.DataFrame({"dataset": [*"baa", *"b" * 29], "method": [*"xyx", *"x" * 29],
+                         "mu": [values[0], 0.1, 0.3, *values[1:]]})  # fmt: skip
+    long["mu_raw"] = long["mu"] ** 2
+    table = activity.tabulate(long, seed=3)
+    assert list(table.columns) == ["dataset", "method", "mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty"]
+    assert list(zip(table["dataset"], table["method"], strict=True)) == [("b", "x"), ("a", "y"), ("a", "x")]
+    expected = summary(values, values**2, seed=3)
+    assert expected["ci_low"] != summary(values, values**2)["ci_low"]
+    assert table.iloc[0, 2:].to_dict() == pytest.approx(expected)
+    pd.testing.assert_frame_equal(activity.tabulate(long), activity.tabulate(long, seed=0))
+    assert table["mean"].tolist()[1:] == pytest.approx([10, 30])
+    assert list(activity.tabulate(long[:0]).columns) == list(table.columns)

@@ -26,15 +26,21 @@ def test_a_baseline_sees_everything():
     assert make_tiny(wall_rows=0).zone(224).dead_rows == 0
 
 
-@pytest.mark.parametrize("wall_rows", [1, 5, 14, 15, -1])
-def test_useless_heights_name_those_that_work(wall_rows):
-    with pytest.raises(ValueError, match="from 6 to 13 rows"):
-        geometry.dead_zone(make_tiny(wall_rows=9).features, 224, wall_rows)
+NONE = "leaves no dead zone: every image row still reaches a logit"
 
 
-def test_an_image_too_small_for_any_wall():
-    with pytest.raises(ValueError, match="larger image"):
-        geometry.dead_zone(make_tiny(wall_rows=9).features, 64, 2)
+@pytest.mark.parametrize("wall_rows, size, message", [
+    (1, 224, f"1, which {NONE}; takes from 6 to 13 rows at image_size 224"),
+    (5, 224, f"5, which {NONE}; takes from 6 to 13 rows at image_size 224"),
+    (14, 224, "14, which hides all 14 rows of the features; takes from 6 to 13 rows at image_size 224"),
+    (15, 224, "15, which hides all 14 rows of the features; takes from 6 to 13 rows at image_size 224"),
+    (-1, 224, "-1, which is not a height; takes from 6 to 13 rows at image_size 224"),
+    (2, 64, f"2, which {NONE}; takes a larger image: here no height leaves a dead zone at image_size 64"),
+])  # fmt: skip
+def test_useless_heights_name_those_that_work(wall_rows, size, message):
+    with pytest.raises(ValueError) as error:
+        geometry.dead_zone(make_tiny(wall_rows=9).features, size, wall_rows)
+    assert str(error.value) == f"wall.rows: got {message}"
 
 
 def windows():
@@ -99,6 +105,22 @@ def test_hirescams_zero_row_against_bilinear_upscaling(wall_rows, size):
     assert geometry.hires_zero_row(zone) == int((up > 0).any(1).nonzero().max()) + 1
 
 
-def test_the_papers_hirescam_remark():
+def test_the_facts_of_the_papers_wall():
+    """HiResCAM's zeros: 89:224 (1-based), 61% of the image, as the paper remarks."""
     facts = geometry.facts(make_tiny().zone(224))
-    assert facts["hirescam_zero_rows"] == 224 - 88 and round(100 * 136 / 224) == 61
+    assert facts == {"image_rows": 224, "map_rows": 14, "wall_rows": 9, "seen_rows": 170, "dead_rows": 54,
+                     "dead_share": 54 / 224, "hirescam_zero_rows": 224 - 88}  # fmt: skip
+    assert round(100 * 136 / 224) == 61
+    baseline = geometry.facts(make_tiny(wall_rows=0).zone(224))
+    assert (baseline["dead_rows"], baseline["dead_share"], baseline["hirescam_zero_rows"]) == (0, 0, 0)
+
+
+def test_layers_in_a_word():
+    layers = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sequential(nn.BatchNorm2d(1), nn.ReLU()), nn.MaxPool2d(2), nn.AvgPool2d(2))
+    assert geometry.kinds(layers) == ["conv", "norm", "relu", "pool", "pool"]
+
+
+def test_every_wall_that_leaves_a_dead_zone():
+    assert geometry.every_wall(make_tiny().features, 224) == [6, 7, 8, 9, 10, 11, 12, 13]
+    assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
+    assert geometry.every_wall(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 6) == [1, 2]
