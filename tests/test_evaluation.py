@@ -75,6 +75,18 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
         assert computed == [4, 1], module
 
 
+def test_shares_of_the_images_meet_in_one_folder(tiny, tmp_path, monkeypatch):
+    """As on several devices: every second batch each, and then one look at all of them computes nothing."""
+    images = pictures(10)
+    alone, maps = evaluation.evaluate(tiny, images, settings(), 54)
+    for share in ([0, 1, 2, 3, 8, 9], [4, 5, 6, 7]):
+        evaluation.evaluate(tiny, images[share], settings(), 54, tmp_path)
+    monkeypatch.setattr(evaluation, "_maps", None)
+    table, found = evaluation.evaluate(tiny, images, settings(), 54, tmp_path)
+    pd.testing.assert_frame_equal(table, alone, check_exact=True)
+    assert found.keys() == maps.keys() and all(torch.equal(found[name], maps[name]) for name in maps)
+
+
 def test_the_kept_batches_name_stands_for_all_the_code():
     """Every module that `cams` imports, transitively, and what the batch goes through before."""
     needed = {Path(file).stem for file in closure(ROOT / "src" / "walls" / "cams.py")} | {"cams", "data"}
