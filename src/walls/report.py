@@ -46,11 +46,13 @@ momentum, 1 GB for Python. Disk: 7 GB of packages, images drawn or copied, the w
 
 
 def readme() -> None:
-    """Write the blocks of README.md and ARTIFACT.md anew; says which couldn't be and stays as it was."""
+    """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew; says which stays as it was."""
     root = paths.root()
-    texts = {name: filled((root / name).read_text(encoding="utf-8"), root, name) for name in DOCUMENTS}
-    for name, text in texts.items():
-        with paths.whole(root / name) as partial:
+    pages = [*(root / name for name in DOCUMENTS), *sorted(root.glob("showcase/*/README.md"))]
+    names = {page: str(page.relative_to(root)) for page in pages}
+    texts = {page: filled(page.read_text(encoding="utf-8"), page.parent, name) for page, name in names.items()}
+    for page, text in texts.items():
+        with paths.whole(page) as partial:
             partial.write_text(text, encoding="utf-8")
 
 
