@@ -149,11 +149,23 @@ def presets(root: Path) -> str:
     return "\n".join([*lines, "", ESTIMATED.format(estimates.GPU / 1e12)])
 
 
+def showcase(root: Path) -> str:
+    """The run on photographs, in two sentences."""
+    from walls import estimates
+
+    folder = root / "showcase" / "tiny-imagenet"
+    classes = estimates.read(folder / "params.yaml").data.classes
+    top1 = ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in _metrics(folder, "train").items())
+    return (f"Top-1 accuracy over {classes} classes: {top1} (guessing: {100 / classes:.1f}%). "
+            f"Activity µ×100 in the dead zone: {'; '.join(_headline(folder))}.")  # fmt: skip
+
+
 BLOCKS: dict[str, Callable[[Path], str | None]] = {
     "summary": headline,
     "results": results,
     "presets": presets,
     "claims": claims,
+    "showcase": showcase,
     "run": lambda root: record.block(),
 }
 

@@ -210,6 +210,7 @@ def repro(folder: Path) -> int:
             return running.wait()
         except BaseException:
             os.killpg(running.pid, signal.SIGINT)  # as the terminal would, of whose group it isn't
+            running.wait()
             raise
 
 

@@ -14,6 +14,9 @@ import psutil
 import yaml
 from conftest import environment
 
+# Where pytest was started in the background Ctrl-C is ignored, and would be by all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 RESULTS = ("models", "data/set", "runs", "figures", "metrics", "rendered")
 
 

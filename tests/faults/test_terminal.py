@@ -90,7 +90,7 @@ def test_a_stopped_verify_leaves_nothing_behind(smoke, tmp_path, how):
     folder, scratch = fork(smoke, tmp_path / "project"), tmp_path / "scratch"
     scratch.mkdir()
     process = start(folder, "env", f"TMPDIR={scratch}", "python", "-m", "walls.verify")
-    wait_for(lambda: runner(process), process)
+    wait_for(lambda: runner(process) and list(scratch.glob("*/project/.dvc/tmp/*.lock")), process)
     members = family(process)
     process.send_signal(how)
     assert process.wait(timeout=60) == 130
