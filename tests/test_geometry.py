@@ -121,6 +121,10 @@ def test_layers_in_a_word():
 
 
 def test_every_wall_that_leaves_a_dead_zone():
-    assert geometry.every_wall(make_tiny().features, 224) == [6, 7, 8, 9, 10, 11, 12, 13]
+    features = make_tiny(wall_rows=0).features
+    assert geometry.every_wall(features, 224) == [6, 7, 8, 9, 10, 11, 12, 13]
+    assert geometry.every_wall(features, 128) == [6, 7]
     assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
     assert geometry.every_wall(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 6) == [1, 2]
+    with pytest.raises(ValueError, match="mixes rows"):
+        geometry.every_wall(nn.Sequential(nn.GroupNorm(1, 3)), 224)

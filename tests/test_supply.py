@@ -47,7 +47,7 @@ def test_every_requirement_has_one_version_and_its_hashes():
     assert lock.count("==") > 100 and unhashed(lock) == []
     good = "a-b==1.0 ; python_version < '3.12' \\\n    --hash=sha256:" + "0" * 64
     assert unhashed(good) == []
-    options = [f"--{name} example" for name in ("index-url", "find-links")]
+    options = [f"--{'-'.join(words)} example" for words in (("index", "url"), ("find", "links"))]
     for bad in ("a==1.0", "a>=1.0 --hash=sha256:" + "0" * 64, "a==1.0 --hash=md5:" + "0" * 32, *options,
                 "a @ file:///a", "-e ."):  # fmt: skip
         assert unhashed(f"{good}\n{bad}\n"), bad

@@ -10,9 +10,8 @@ import pytest
 import torch
 from conftest import make_tiny, noise
 from PIL import Image
-from torch import nn
 
-from walls import data, geometry, models, plots_sweep, sweep
+from walls import data, models, plots_sweep, sweep
 from walls.activity import activity
 from walls.cams import upscale
 from walls.params import Cams, Sweep
@@ -52,14 +51,6 @@ def separable(n: int, seed: int) -> sweep.Frozen:
     features = torch.rand(n, 16, 14, 14, generator=random)
     features[torch.arange(n), labels, 0] += 6
     return sweep.Frozen(features, labels)
-
-
-def test_the_heights_are_derived(baseline):
-    assert geometry.every_wall(baseline.features, 224) == [6, 7, 8, 9, 10, 11, 12, 13]
-    assert geometry.every_wall(baseline.features, 128) == [6, 7]
-    assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
-    with pytest.raises(ValueError, match="mixes rows"):
-        geometry.every_wall(nn.Sequential(nn.GroupNorm(1, 3)), 224)
 
 
 def test_features_are_the_baselines_of_every_image_once(baseline, tmp_path, monkeypatch):
