@@ -84,8 +84,8 @@ def fit(part: pd.DataFrame) -> dict[str, float]:
     work = part[(part["images"] > part["images"].iloc[0]) & (part["images"] < part["images"].iloc[-1])]
     seconds = stats.linregress(work["images"], work["seconds"])
     memory = stats.linregress(work["images"], work["bytes"])
-    fifths = np.array_split(work, 5)
-    first, last = (stats.linregress(fifth["images"], fifth["seconds"]).slope for fifth in (fifths[0], fifths[-1]))
+    fifth = len(work) // 5
+    first, last = (stats.linregress(some["images"], some["seconds"]).slope for some in (work[:fifth], work[-fifth:]))
     return {"images": len(work) and int(work["images"].iloc[-1] - work["images"].iloc[0]), "seconds": seconds.slope,
             "r2": seconds.rvalue**2, "bend": last / first, "bytes": memory.slope, "at first": work["bytes"].iloc[0],
             "peak": part["bytes"].max()}  # fmt: skip
@@ -150,16 +150,13 @@ def plan(measured: pd.DataFrame, read: float) -> str:
     forward = estimates.operations(network.eval(), SIZE)
     medians = measured.groupby("method", sort=False)["seconds"].median()
     pace = forward / medians["forward pass"]
-    heads = ["method", "two cores, s an image", "operations, 10⁹ an image", *(f"{n} × GPU, min" for n in GPUS)]
-    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
-    every = sum(medians.drop("forward pass"))
-    rows = [*medians.drop("forward pass").items(), ("all of them", every)]
-    for name, seconds in rows:
+    every, rows = sum(medians.drop("forward pass")), []
+    for name, seconds in [*medians.drop("forward pass").items(), ("all of them", every)]:
         on_gpu = seconds * pace / estimates.GPU + read
-        minutes = [f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}" for n in GPUS]
         spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2) if name in medians else f"{every:.1f}"
-        lines.append(_row([name, spread, f"{seconds * pace / 1e9:,.0f}", *minutes]))
-    return f"""{chr(10).join(lines)}
+        row = {"method": name, "two cores, s an image": spread, "operations, 10⁹ an image": f"{seconds * pace / 1e9:,.0f}"}
+        rows.append(row | {f"{n} × GPU, min": f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}" for n in GPUS})
+    return f"""{markdown(rows)}
 
 The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
 {medians["forward pass"]:.2f} s). A GPU is taken to sustain {estimates.GPU / 1e12:.0f} · 10¹² on the same work, and
@@ -170,13 +167,13 @@ The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forw
 def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, images: int) -> str:
     """The committed page."""
     result = len(GRADIENT) * 14 * 14 * 4
-    heads = ["step", "images", "ms an image", "r²", "last fifth / first", "MB at first", "bytes more an image", "MB at most"]
-    lines = [_row(heads), _row(["---", *["---:"] * (len(heads) - 1)])]
+    rows = []
     for step, part in table.groupby("step", sort=False):
         f = fit(part)
-        cells = [f"{f['images']:,}", f"{1000 * f['seconds']:.2f}", f"{f['r2']:.5f}", f"{f['bend']:.2f}",
-                 f"{f['at first'] / 1e6:,.0f}", f"{f['bytes']:,.0f}", f"{f['peak'] / 1e6:,.0f}"]  # fmt: skip
-        lines.append(_row([step, *cells]))
+        row = {"step": step, "images": f"{f['images']:,}", "ms an image": f"{1000 * f['seconds']:.2f}"}
+        row |= {"r²": f"{f['r2']:.5f}", "last fifth / first": f"{f['bend']:.2f}"}
+        row |= {"MB at first": f"{f['at first'] / 1e6:,.0f}", "bytes more an image": f"{f['bytes']:,.0f}"}
+        rows.append(row | {"MB at most": f"{f['peak'] / 1e6:,.0f}"})
     kept = len(params.method_names()) * 14 * 14 * 4
     return f"""# Scale
 
@@ -187,7 +184,7 @@ def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, im
 STACK-MIX from {PHOTOGRAPHS:,} drawn animals, then {", ".join(GRADIENT)} by the default's network, 32 images at a time,
 float32; looked at once a second.
 
-{chr(10).join(lines)}
+{markdown(rows)}
 
 A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
 ({len(GRADIENT)} × 14 × 14 × 4), the table of activities some more; nothing else may grow. After the kill the same command
@@ -225,8 +222,10 @@ def plot(table: pd.DataFrame) -> None:
     figure.savefig(HERE / "scale.png", metadata={"Software": None})
 
 
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown(rows: list[dict]) -> str:
+    """A table of texts, all but the first column to the right."""
+    table = pd.DataFrame(rows)
+    return table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (table.shape[1] - 1)])
 
 
 def _count(folder: Path) -> int:

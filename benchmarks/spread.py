@@ -6,8 +6,9 @@
 
 A setting changes the seed, the threads, the precision or the processor's instructions of what comes after the images: both
 trainings, the saliency maps, the tables. The images, the stacks and the theory are made once, with params.yaml's seed, and
-copied. Every run adds a line to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its
-last epoch; a line or a folder of other sources is not taken for one of these.
+copied. All but the first take one thread, so that several of them can run at once, each started with settings of its own.
+Every run adds a line to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its last
+epoch; a line or a folder of other sources is not taken for one of these.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from walls import claims, paths, verify
 
 HERE = Path(__file__).resolve().parent
 STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen", "paper"]
+ONE = {"OMP_NUM_THREADS": "1"}
 NO_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
 CHANCE = 4 * np.sqrt(2)  # two runs differ by √2 standard deviations; by four times that, 1 in 16,000
@@ -51,11 +53,11 @@ class Setting(NamedTuple):
 FIRST = "as committed"  # two threads, and the precision that train.precision finds here
 SETTINGS = {
     FIRST: Setting(),
-    **{f"seed {seed}": Setting(FIRST, "seeds", {"seed": seed}) for seed in (1, 2, 3, 4)},
-    "1 thread": Setting(FIRST, "threads", variables={"OMP_NUM_THREADS": "1"}),
-    "float32": Setting(FIRST, "precision", {"train.precision": "float32"}, needs="avx512_bf16"),
-    "float32, no AVX-512": Setting("float32", "AVX-512", {"train.precision": "float32"}, NO_AVX512, "avx512f"),
-    "no AMX": Setting(FIRST, "AMX", variables=NO_AMX, needs="amx_bf16"),
+    "1 thread": Setting(FIRST, "threads", variables=ONE),
+    **{f"seed {seed}": Setting("1 thread", "seeds", {"seed": seed}, ONE) for seed in (1, 2, 3, 4)},
+    "float32": Setting("1 thread", "precision", {"train.precision": "float32"}, ONE, "avx512_bf16"),
+    "float32, no AVX-512": Setting("float32", "AVX-512", {"train.precision": "float32"}, ONE | NO_AVX512, "avx512f"),
+    "no AMX": Setting("1 thread", "AMX", variables=ONE | NO_AMX, needs="amx_bf16"),
 }
 
 
@@ -118,6 +120,13 @@ def prepared(folder: Path, commit: str, preset: str | None) -> Path:
     return base
 
 
+def lines(file: Path, commit: str) -> pd.DataFrame:
+    """The settings that have run of this commit."""
+    if not file.is_file():
+        return pd.DataFrame(columns=["commit", "setting"])
+    return pd.read_csv(file, dtype={"weights": str}).query("commit == @commit")
+
+
 def numbers(table: pd.DataFrame) -> list[str]:
     """The columns that hold accuracies and cells of Table 1."""
     return [column for column in table if column.endswith((" top1", " top5", ", mean", ", std"))]
@@ -139,7 +148,7 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
     runs = table.set_index("setting")
     rows = []
     for column in numbers(table):
-        row = {"": column, FIRST: runs[column].iloc[0]}
+        row = {"": column, FIRST: runs[column][FIRST]}
         for name in runs.index.intersection(list(SETTINGS)[1:]):
             beside, thing = SETTINGS[name][:2]
             if beside in runs.index:
@@ -206,19 +215,20 @@ def main(arguments: list[str]) -> int:
     results = folder if given.preset else HERE
     file = results / "spread.csv"
     for name in given.settings or SETTINGS:
-        table = pd.read_csv(file, dtype={"weights": str}) if file.is_file() else pd.DataFrame(columns=["commit", "setting"])
-        table = table[table["commit"] == commit]
-        if name in set(table["setting"]):
+        if name in set(lines(file, commit)["setting"]):
             continue
         if SETTINGS[name].needs not in ["", *flags]:
             print(f"{name}: left out; this processor has no {SETTINGS[name].needs}", file=sys.stderr)
             continue
-        line = {"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}
-        table = pd.concat([table, pd.DataFrame([line])], ignore_index=True) if len(table) else pd.DataFrame([line])
+        line = pd.DataFrame([{"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}])
+        before = lines(file, commit)  # read again: another process may have added its own
+        table = pd.concat([before, line]) if len(before) else line
+        table = table.sort_values("setting", key=lambda names: names.map(list(SETTINGS).index), ignore_index=True)
         table.to_csv(file.with_suffix(".partial"), index=False, lineterminator="\n")
         os.replace(file.with_suffix(".partial"), file)
-        (results / "spread.md").write_text(report(table, commit), encoding="utf-8")
-        print(f"{name}: {line['minutes']} minutes", file=sys.stderr, flush=True)
+        if FIRST in set(table["setting"]):
+            (results / "spread.md").write_text(report(table, commit), encoding="utf-8")
+        print(f"{name}: {table.set_index('setting')['minutes'][name]} minutes", file=sys.stderr, flush=True)
     return 0
 
 
