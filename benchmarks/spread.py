@@ -18,7 +18,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -33,7 +32,7 @@ from benchmarks.measure import hardware
 from walls import claims, paths, verify
 
 HERE = Path(__file__).resolve().parent
-STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen", "paper"]
+STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen"]
 ONE = {"OMP_NUM_THREADS": "1"}
 NO_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
@@ -63,7 +62,7 @@ SETTINGS = {
 
 def run(name: str, base: Path, folder: Path) -> dict:
     """One setting's run in a copy of `base`, below `folder`, deleted once it is done: its line."""
-    setting, copy, started = SETTINGS[name], folder / re.sub(r"\W+", "-", name), time.monotonic()
+    setting, copy = SETTINGS[name], folder / re.sub(r"\W+", "-", name)
     if not copy.is_dir():
         partial = copy.with_name(copy.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -72,8 +71,10 @@ def run(name: str, base: Path, folder: Path) -> dict:
         edit(partial / "params.yaml", setting.params or {})
         partial.rename(copy)
     for stage in STAGES:
-        dvc(copy, "repro", "--single-item", stage, **(setting.variables or {}))
-    line = {"setting": name, **measured(verify.lying(copy))} | {"minutes": round((time.monotonic() - started) / 60, 1)}
+        call(copy, "dvc", "repro", "--single-item", stage, **(setting.variables or {}))
+    # Not by DVC, which would have the sweep of every wall run before: no accuracy, cell or claim is made of it.
+    call(copy, "walls.run", "paper", **(setting.variables or {}))
+    line = {"setting": name, **measured(verify.lying(copy))}
     shutil.rmtree(copy)
     return line
 
@@ -97,12 +98,12 @@ def measured(read: verify.Read) -> dict:
     return line | {row["claim"]: row["verdict"] for row in ledger}
 
 
-def dvc(folder: Path, *arguments: str, **variables: str) -> None:
-    """A dvc command in a copy of the project; its output is shown. SystemExit where it fails."""
+def call(folder: Path, module: str, *arguments: str, **variables: str) -> None:
+    """A module as a command in a copy of the project; its output is shown. SystemExit where it fails."""
     surroundings = verify.environment(folder) | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"} | variables
-    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, env=surroundings, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        sys.exit(f"spread: dvc {' '.join(arguments)} failed in {folder}")
+    command = [sys.executable, "-m", module, *arguments]
+    if subprocess.run(command, cwd=folder, env=surroundings, stdin=subprocess.DEVNULL).returncode:
+        sys.exit(f"spread: {module} {' '.join(arguments)} failed in {folder}")
 
 
 def prepared(folder: Path, commit: str, preset: str | None) -> Path:
@@ -115,7 +116,7 @@ def prepared(folder: Path, commit: str, preset: str | None) -> Path:
         subprocess.run(["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit], cwd=partial, check=True)
         if preset:
             shutil.copyfile(partial / "presets" / f"{preset}.yaml", partial / "params.yaml")
-        dvc(partial, "repro", "theory", "stacks")
+        call(partial, "dvc", "repro", "theory", "stacks")
         partial.rename(base)
     return base
 
@@ -164,7 +165,7 @@ def report(table: pd.DataFrame, commit: str) -> str:
     moved = [f"- {claim}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) for claim, found in counts.items()]
     left = [name for name in SETTINGS if name not in set(table["setting"])]
     shown = ["setting", "precision", "weights", "masked top1", "baseline top1", "GradCAM, stack-mix, mean",
-             "GradCAM, stack-gen, mean", "minutes"]  # fmt: skip
+             "GradCAM, stack-gen, mean"]  # fmt: skip
     return f"""# How far honest runs lie apart
 
 `python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
@@ -215,20 +216,18 @@ def main(arguments: list[str]) -> int:
     results = folder if given.preset else HERE
     file = results / "spread.csv"
     for name in given.settings or SETTINGS:
-        if name in set(lines(file, commit)["setting"]):
-            continue
         if SETTINGS[name].needs not in ["", *flags]:
             print(f"{name}: left out; this processor has no {SETTINGS[name].needs}", file=sys.stderr)
-            continue
-        line = pd.DataFrame([{"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}])
-        before = lines(file, commit)  # read again: another process may have added its own
-        table = pd.concat([before, line]) if len(before) else line
-        table = table.sort_values("setting", key=lambda names: names.map(list(SETTINGS).index), ignore_index=True)
-        table.to_csv(file.with_suffix(".partial"), index=False, lineterminator="\n")
-        os.replace(file.with_suffix(".partial"), file)
+        elif name not in set(lines(file, commit)["setting"]):
+            line = pd.DataFrame([{"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}])
+            before = lines(file, commit)  # read again: another process may have added its own
+            table = pd.concat([before, line]) if len(before) else line
+            table = table.sort_values("setting", key=lambda names: names.map(list(SETTINGS).index))
+            table.to_csv(file.with_suffix(".partial"), index=False, lineterminator="\n")
+            os.replace(file.with_suffix(".partial"), file)
+        table = lines(file, commit)
         if FIRST in set(table["setting"]):
             (results / "spread.md").write_text(report(table, commit), encoding="utf-8")
-        print(f"{name}: {table.set_index('setting')['minutes'][name]} minutes", file=sys.stderr, flush=True)
     return 0
 
 
