@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 import yaml
 from dvc.utils.serialize import modify_yaml
+from scipy import stats
 
 from benchmarks.measure import hardware
 from walls import claims, paths, verify
@@ -36,7 +37,7 @@ STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen"]
 ONE = {"OMP_NUM_THREADS": "1"}
 NO_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-CHANCE = 4 * np.sqrt(2)  # two runs differ by √2 standard deviations; by four times that, 1 in 16,000
+CHANCE = 4 * np.sqrt(2)  # two runs differ by √2 standard deviations, and seldom by four times that
 
 
 class Setting(NamedTuple):
@@ -134,12 +135,12 @@ def numbers(table: pd.DataFrame) -> list[str]:
 
 
 def tolerances(table: pd.DataFrame) -> dict[str, float]:
-    """For `walls.verify.SPREAD`: `CHANCE` standard deviations over all runs, the widest of a method's cells."""
+    """For `walls.verify.SPREAD`: `CHANCE` standard deviations over all runs, the wider of a method's two cells."""
     found: dict[str, float] = {}
     for column in numbers(table):
-        name = column.split(", stack-")[0]
+        name = re.sub(", (mean|std)$", "", column)
         spread = CHANCE * float(table[column].std(ddof=1))
-        if spread > 0 and name != "uniform map":
+        if spread > 0 and not name.startswith("uniform map"):
             found[name] = max(found.get(name, 0), float(np.ceil(10 * spread) / 10))
     return found
 
@@ -169,7 +170,7 @@ def report(table: pd.DataFrame, commit: str) -> str:
     return f"""# How far honest runs lie apart
 
 `python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
-{(__doc__ or "").split(chr(10) + chr(10))[2]}
+{(__doc__ or "").split(chr(10) + chr(10))[2].strip()}
 
 {table[shown].to_markdown(index=False, floatfmt=".1f")}
 
@@ -188,11 +189,15 @@ Accuracies in %, µ×100. In the middle how far a number moves, at most, where o
 
 ## Tolerances
 
-{CHANCE:.2f} standard deviations over all runs, of a method's mean or standard deviation on either dataset, whichever is
-wider: two runs differ by √2 standard deviations, and by four times that once in 16,000. In `src/walls/verify.py`:
+{CHANCE:.2f} standard deviations over all runs, for Table 1 of a method's mean or of its standard deviation, whichever is
+wider: the difference of two runs has √2 standard deviations, and a number lies four times that apart in one of
+{1 / (2 * stats.t.sf(4, max(len(table) - 1, 1))):,.0f} comparisons (Student's t: the deviation is that of {len(table)} runs).
+In `src/walls/verify.py`:
 
 ```python
-SPREAD = {json.dumps(tolerances(table), ensure_ascii=False, indent=4)}
+SPREAD = {{
+{chr(10).join(f'    "{name}": {value},' for name, value in tolerances(table).items())}
+}}
 ```
 """
 

@@ -103,13 +103,14 @@ def test_a_cell_that_is_too_far(other, row, cells, where):
 
 
 def test_the_measured_spread_is_what_a_cell_may_lie_apart(other, monkeypatch):
-    monkeypatch.setitem(verify.SPREAD, "GradCAM", 7.0)
+    monkeypatch.setitem(verify.SPREAD, "GradCAM, stack-mix", 7.0)
     monkeypatch.setitem(verify.SPREAD, "masked top1", 4.0)
     edit(other, ("stack-mix", "GradCAM"), mean=6.9)
     change(other / "metrics" / "train.json", ["masked", "top1"], lambda x: x - 0.039)
     assert apart(other) == set()
     edit(other, ("stack-mix", "GradCAM"), mean=0.2)
-    assert apart(other) == {("Table 1", "stack-mix GradCAM")}
+    edit(other, ("stack-gen", "GradCAM"), mean=6.95)  # whose own interval is narrower
+    assert apart(other) == {("Table 1", "stack-mix GradCAM"), ("Table 1", "stack-gen GradCAM")}
 
 
 def test_another_image_a_missing_line_and_a_broken_certificate(other):
