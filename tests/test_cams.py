@@ -309,6 +309,17 @@ def test_upscale_subtracts_both_minima():
     assert cams.upscale(steep, (3, 3)).amin() == 0
 
 
+def test_interpolate_to_a_single_cell_is_the_mean():
+    maps = torch.tensor([[[1.0, 2.0], [3.0, 6.0]]])
+    assert cams.interpolate(maps, 1).tolist() == [[[3.0]]] and cams.interpolate(maps, (1, 2)).tolist() == [[[2.0, 4.0]]]
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 5), (2, 5, 0), (2, 5), (1, 2, 5, 5)])
+def test_what_is_no_map_is_refused(shape):
+    with pytest.raises(ValueError, match="maps: got"):
+        cams.upscale(torch.zeros(shape), 224)
+
+
 def test_interpolate_leaves_the_scores():
     torch.testing.assert_close(cams.interpolate(torch.full((1, 3, 3), 2.5), (9, 7)), torch.full((1, 9, 7), 2.5))
 
@@ -334,6 +345,26 @@ def test_nan_in_the_weights_is_named(tiny, name):
 def test_a_target_out_of_range_is_named(tiny):
     with pytest.raises(ValueError, match="takes 0 to 4"):
         cams.saliency_maps(tiny, noise(2), ["GradCAM"], torch.tensor([0, 5]))
+
+
+def test_opticam_takes_the_papers_steps_and_a_finite_rate(tiny):
+    given = cams.saliency_maps(tiny, noise(1), ["Opti-CAM"], opticam_steps=50, opticam_lr=0.1)["Opti-CAM"]
+    assert torch.equal(cams.saliency_maps(tiny, noise(1), ["Opti-CAM"])["Opti-CAM"], given)
+    with pytest.raises(ValueError, match="opticam_lr: got inf; takes a number above 0"):
+        cams.saliency_maps(tiny, noise(1), ["Opti-CAM"], opticam_lr=float("inf"))
+
+
+def test_features_without_a_convolution_take_three_channels():
+    model = models.Classifier(
+        nn.Sequential(nn.MaxPool2d(16), nn.ReLU()), nn.Sequential(nn.Flatten(), nn.Linear(3 * 14 * 14, 5)), 0
+    )
+    images = noise(2)
+    features = model.features(images)
+    weight = model.head[-1].weight.view(5, 3, 14, 14)[model(images).argmax(1)]
+    expected = (weight * features).sum(1).clamp_min(0)  # HiResCAM: the gradient is the weights
+    torch.testing.assert_close(cams.saliency_maps(model.eval(), images, ["HiResCAM"])["HiResCAM"], expected)
+    with pytest.raises(ValueError, match=r"takes \(N, 3, H, W\)"):
+        cams.saliency_maps(model, images[:, :2], ["HiResCAM"])
 
 
 def test_unknown_methods_are_named(tiny):

@@ -43,6 +43,18 @@ def test_useless_heights_name_those_that_work(wall_rows, size, message):
     assert str(error.value) == f"wall.rows: got {message}"
 
 
+@pytest.mark.parametrize("wall_rows, message", [
+    (3, "3, which hides all 3 rows of the features; takes from 1 to 2 rows at image_size 8"),
+    (4, "4, which hides all 3 rows of the features; takes from 1 to 2 rows at image_size 8"),
+])  # fmt: skip
+def test_the_rows_that_a_message_counts(wall_rows, message):
+    """Of the last layer and of the image, where the first and the last layer change the height."""
+    features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))  # 8, 6, 6, 3 rows
+    with pytest.raises(ValueError) as error:
+        geometry.dead_zone(features, 8, wall_rows)
+    assert str(error.value) == f"wall.rows: got {message}"
+
+
 def windows():
     for kernel, stride, padding, dilation in itertools.product((1, 2, 3, 5), (1, 2, 3), (0, 1, 2), (1, 2)):
         if padding <= kernel // 2:
@@ -126,5 +138,10 @@ def test_every_wall_that_leaves_a_dead_zone():
     assert geometry.every_wall(features, 128) == [6, 7]
     assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
     assert geometry.every_wall(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 6) == [1, 2]
+    assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 8) == [1, 2, 3, 4, 5]  # of six rows
+    strided = nn.Sequential(
+        nn.Conv2d(3, 4, 1, stride=2)
+    )  # reads rows 0, 2, 4, 6 of 8: nobody sees the last, and no wall is no wall
+    assert geometry.every_wall(strided, 8) == [1, 2, 3]
     with pytest.raises(ValueError, match="mixes rows"):
         geometry.every_wall(nn.Sequential(nn.GroupNorm(1, 3)), 224)

@@ -152,6 +152,22 @@ def test_bad_input_is_named(arguments, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_smallest_and_the_largest_kernel():
+    """k = 1: every pixel is a patch; k = H = W: the image is the only one."""
+    image = np.arange(16).reshape(4, 4) / 16
+    one, all_of_it = theory.sizes(image, 1, 2), theory.sizes(image, 4, 1, 0)
+    assert (one.rows, one.columns, one.pooled_rows, one.masked_rows) == (4, 4, 2, 1)
+    assert (all_of_it.rows, all_of_it.columns) == (1, 1) and (theory.patches(image, 4)[0, 0] == image).all()
+    whole = theory.patches((16 * image).astype(np.uint8), 1)
+    assert whole.dtype == np.float64 and (whole[:, :, 0, 0] == 16 * image).all()
+    with pytest.raises(ValueError) as error:
+        theory.sizes(image[None], 1, 2)
+    assert str(error.value) == "image: got shape (1, 4, 4); takes a grayscale image (H, W)"
+    with pytest.raises(ValueError) as error:
+        theory.as_image([["a"]])
+    assert str(error.value) == "image: got what is no array of numbers; takes a grayscale image (H, W)"
+
+
 def test_mean_chi_takes_a_count():
     with pytest.raises(ValueError) as error:
         theory.mean_chi(0)
@@ -176,6 +192,8 @@ def test_proposition_1_against_autograd_and_the_sum_over_paths(depth, filters):
         (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
         weights = [w.numpy() for w in model.dense_weights()]
         net = theory.forward(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
+        a = model.features[0](torch.from_numpy(IMAGE)[None, None]).detach().numpy()[0]
+        np.testing.assert_allclose(net["A"], a, atol=1e-14)
         np.testing.assert_allclose(net["B"], b.detach().numpy()[0], atol=1e-14)
         np.testing.assert_allclose(net["a"][-1], model.head(b).detach().numpy()[0], atol=1e-13)
         alpha = theory.gradcam_coefficients(weights, net["a"], 48)
