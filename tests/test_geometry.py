@@ -1,6 +1,7 @@
 """The dead zone: the paper's numbers, and any backbone against autograd."""
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -70,18 +71,39 @@ def test_any_backbone_against_autograd(second, mode):
         nn.Sequential(nn.AvgPool2d(2, ceil_mode=True), nn.Identity()),
         nn.Conv2d(1, 1, (kernel, 1), (stride, 1), (padding, 0), (dilation, 1), padding_mode=mode),
     ).double()
+    agrees_with_autograd(features, 25)
+
+
+@pytest.mark.parametrize("kernel, dilation", itertools.product((1, 2, 3, 4, 5, 8), (1, 2)))
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_padding_by_name_against_autograd(kernel, dilation, padding):
+    features = nn.Sequential(nn.Conv2d(1, 1, (kernel, 1), 1, padding, (dilation, 1)), nn.Conv2d(1, 1, 3, padding=1)).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch copies its input where an even kernel takes more padding below
+        agrees_with_autograd(features, 25)
+
+
+def agrees_with_autograd(features, rows):
+    """Every wall's dead zone is where the gradient of what it leaves is zero; a wall without one is refused."""
     for parameter in features.parameters():
         nn.init.ones_(parameter)  # positive weights: every dependence shows in the gradient
-    image = torch.zeros(1, 1, 25, 8, dtype=torch.float64, requires_grad=True)
+    image = torch.zeros(1, 1, rows, 8, dtype=torch.float64, requires_grad=True)
     maps = features(image)
     for wall_rows in range(1, maps.shape[2]):
         (gradient,) = torch.autograd.grad(maps[:, :, : maps.shape[2] - wall_rows].sum(), image, retain_graph=True)
         seen = int(gradient.abs().sum((0, 1, 3)).nonzero().max()) + 1
-        if seen < 25:
-            assert geometry.dead_zone(features, 25, wall_rows).seen_rows == seen
+        if seen < rows:
+            assert geometry.dead_zone(features, rows, wall_rows).seen_rows == seen
         else:
             with pytest.raises(ValueError, match="no dead zone"):
-                geometry.dead_zone(features, 25, wall_rows)
+                geometry.dead_zone(features, rows, wall_rows)
+
+
+def test_the_smallest_image_leaves_one_row():
+    features = make_tiny(wall_rows=0).features
+    assert geometry.dead_zone(features, 16, 0).map_rows == 1
+    with pytest.raises(ValueError, match="image_size: got 15; takes an image that the backbone's poolings leave a row of"):
+        geometry.dead_zone(features, 15, 0)
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, dilation=2)])
