@@ -121,6 +121,20 @@ def test_layers_that_mix_rows_are_refused(layer):
         geometry.dead_zone(nn.Sequential(nn.Conv2d(4, 4, 3), layer), 64, 4)
 
 
+def test_what_a_refused_layer_is_told():
+    told = {
+        nn.Conv2d(
+            4, 4, 3, padding=1, padding_mode="circular"
+        ): "Conv2d with circular padding mixes the top and bottom rows; a dead zone takes other paddings",
+        nn.GroupNorm(1, 4): "GroupNorm mixes rows, or isn't known not to; a dead zone takes convolutions, max and average "
+        "poolings, batch norm and element-wise activations",
+    }
+    for layer, message in told.items():
+        with pytest.raises(ValueError) as error:
+            geometry.dead_zone(nn.Sequential(layer), 64, 4)
+        assert str(error.value) == message
+
+
 def test_a_sequential_with_a_forward_of_its_own_is_refused():
     class Residual(nn.Sequential):
         def forward(self, x):
