@@ -106,10 +106,25 @@ def test_the_smallest_image_leaves_one_row():
         geometry.dead_zone(features, 15, 0)
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, ceil_mode=True), nn.MaxPool2d(2, dilation=2)])
-def test_max_pooling_heights_are_torchs(pool):
-    zone = geometry.dead_zone(nn.Sequential(pool), 27, 3)
-    assert zone.map_rows == pool(torch.zeros(1, 1, 27, 27)).shape[2]
+@pytest.mark.parametrize("kernel, stride, padding, dilation", windows())
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_pooled_heights_are_torchs(kernel, stride, padding, dilation, ceil_mode):
+    pools = [nn.MaxPool2d(kernel, stride, padding, dilation, ceil_mode=ceil_mode)]
+    if dilation == 1:
+        pools.append(nn.AvgPool2d(kernel, stride, padding, ceil_mode=ceil_mode))
+    for pool, rows in itertools.product(pools, range(9, 16)):
+        zone = geometry.dead_zone(nn.Sequential(pool), rows, 0)
+        assert zone.map_rows == pool(torch.zeros(1, 1, rows, rows)).shape[2]
+
+
+@pytest.mark.parametrize("size, wall_rows, message", [
+    (224.0, 9, "image_size: got 224.0; takes a whole number, 1 or more"),
+    (224, "9", "wall.rows: got '9'; takes a whole number, 0 or more"),
+])  # fmt: skip
+def test_what_is_no_number_of_rows(size, wall_rows, message):
+    with pytest.raises(ValueError) as error:
+        geometry.dead_zone(make_tiny(wall_rows=9).features, size, wall_rows)
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize("layer", [
