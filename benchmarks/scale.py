@@ -191,7 +191,8 @@ float32; looked at once a second.
 
 A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
 ({len(GRADIENT)} × 14 × 14 × 4), the table of activities some more. Memory is not flat from the start: it climbs in
-steps, presumably because the room of finished batches isn't given back to the system while kept maps lie among it. After the kill the same
+steps, presumably because the room of finished batches isn't given back to the system while kept maps lie among it.
+After the kill the same
 command took the finished batches from `.resume/` and went on; {same} images around the kill, computed in a fresh process
 without them, have the same maps and activities to the last bit.
 
