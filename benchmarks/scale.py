@@ -89,8 +89,7 @@ def fit(part: pd.DataFrame) -> dict[str, float]:
     at_last = stats.linregress(work["images"][-fifth:], work["bytes"][-fifth:])
     return {"images": len(work) and int(work["images"].iloc[-1] - work["images"].iloc[0]), "seconds": seconds.slope,
             "r2": seconds.rvalue**2, "bend": last / first, "bytes": memory.slope, "bytes at last": at_last.slope,
-            "at first": work["bytes"].iloc[0],
-            "peak": part["bytes"].max()}  # fmt: skip
+            "at first": work["bytes"].iloc[0], "peak": part["bytes"].max()}  # fmt: skip
 
 
 def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
@@ -192,9 +191,8 @@ float32; looked at once a second.
 A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
 ({len(GRADIENT)} × 14 × 14 × 4), the table of activities some more. Memory is not flat from the start: it climbs in
 steps, presumably because the room of finished batches isn't given back to the system while kept maps lie among it.
-After the kill the same
-command took the finished batches from `.resume/` and went on; {same} images around the kill, computed in a fresh process
-without them, have the same maps and activities to the last bit.
+After the kill the same command took the finished batches from `.resume/` and went on; {same} images around the kill,
+computed in a fresh process without them, have the same maps and activities to the last bit.
 
 ![Seconds and memory against images](scale.png)
 

@@ -190,9 +190,7 @@ def test_every_wall_that_leaves_a_dead_zone():
     assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
     assert geometry.every_wall(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 6) == [1, 2]
     assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 8) == [1, 2, 3, 4, 5]  # of six rows
-    strided = nn.Sequential(
-        nn.Conv2d(3, 4, 1, stride=2)
-    )  # reads rows 0, 2, 4, 6 of 8: nobody sees the last, and no wall is no wall
+    strided = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2))  # reads rows 0, 2, 4, 6 of 8; a height of 0 is still no wall
     assert geometry.every_wall(strided, 8) == [1, 2, 3]
     with pytest.raises(ValueError, match="mixes rows"):
         geometry.every_wall(nn.Sequential(nn.GroupNorm(1, 3)), 224)

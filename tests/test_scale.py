@@ -8,23 +8,16 @@ import pandas as pd
 import pytest
 from conftest import ROOT, run
 
+from benchmarks import scale
 from walls import estimates
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import scale
-
-    return scale
-
-
-def test_a_line_is_fitted_to_what_was_made(benchmark):
+def test_a_line_is_fitted_to_what_was_made():
     """10 ms an image after two seconds of loading, 400 bytes an image; what doesn't grow any more isn't looked at."""
     images = np.concatenate([[0, 0], np.arange(0, 10_000, 100), [10_000, 10_000]])
     seconds = np.concatenate([[0, 1], 2 + 0.01 * np.arange(0, 10_000, 100), [102, 120]])
     seen = pd.DataFrame({"seconds": seconds, "images": images, "bytes": 1e9 + 400.0 * images})
-    found = benchmark.fit(seen)
+    found = scale.fit(seen)
     assert found["seconds"] == pytest.approx(0.01) and found["r2"] == pytest.approx(1) and found["bend"] == pytest.approx(1)
     assert (
         found["bytes"] == pytest.approx(400) == found["bytes at last"]
@@ -32,21 +25,21 @@ def test_a_line_is_fitted_to_what_was_made(benchmark):
         and found["peak"] == 1e9 + 4e6
     )
     slower = seen.assign(seconds=seen["seconds"] ** 2)  # each image costs more than the one before
-    assert benchmark.fit(slower)["bend"] > 5
+    assert scale.fit(slower)["bend"] > 5
     leaking = seen.assign(bytes=seen["images"] * 600_000.0)
-    assert benchmark.fit(leaking)["bytes"] == pytest.approx(600_000)
+    assert scale.fit(leaking)["bytes"] == pytest.approx(600_000)
 
 
-def test_the_plan_by_hand(benchmark):
+def test_the_plan_by_hand():
     """A method that takes ten forward passes: 50,000 times their operations at a GPU's assumed pace, and the reading."""
     rows = [{"method": name, "seconds": s} for name, s in (("forward pass", 0.2), ("GradCAM", 2.0), ("ScoreCAM", 20.0))]
-    table = benchmark.plan(pd.DataFrame(rows), read=0.001)
+    table = scale.plan(pd.DataFrame(rows), read=0.001)
     (counted,) = re.findall(r"GradCAM +\|[^|]*\| +([\d,]+) \|", table)
     operations = float(counted.replace(",", "")) * 1e9
     assert operations == pytest.approx(10 * 2 * 15.47e9, rel=0.01)  # VGG16's multiplications at 224 × 224, and its additions
     per_gpu = operations / estimates.GPU
     (minutes,) = re.findall(r"GradCAM .*\| +([\d.,]+) \| +([\d.,]+) \| +([\d.,]+) \|", table)
-    wanted = [(benchmark.STARTING + 50_000 / n * (per_gpu + 0.001)) / 60 for n in (1, 8, 64)]
+    wanted = [(scale.STARTING + 50_000 / n * (per_gpu + 0.001)) / 60 for n in (1, 8, 64)]
     assert [float(m.replace(",", "")) for m in minutes] == pytest.approx(wanted, abs=0.06)
     assert re.search(r"all of them +\| +22\.0 \|", table)
 

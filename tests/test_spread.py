@@ -5,17 +5,10 @@ import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
 
+from benchmarks import spread
 from walls import params, verify
 
 MEASURED = ROOT / "benchmarks" / "spread.csv"
-
-
-@pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import spread
-
-    return spread
 
 
 def line(setting, top1=98.0, mean=15.0, verdict="holds"):
@@ -24,33 +17,33 @@ def line(setting, top1=98.0, mean=15.0, verdict="holds"):
             "HiResCAM, stack-mix, mean": 0.0, "a claim": verdict}  # fmt: skip
 
 
-def test_tolerances_and_distances_by_hand(benchmark):
+def test_tolerances_and_distances_by_hand():
     runs = [line("as committed"), line("1 thread", 97.5, 14.5), line("seed 1", 97.0, 17.0), line("seed 2", 98.5, 14.0),
             line("float32", 98.0, 15.5), line("float32, no AVX-512", 97.8, 15.6, "inconclusive")]  # fmt: skip
     table = pd.DataFrame(runs)
     moved = ([98, 97.5, 97, 98.5, 98, 97.8], [15, 14.5, 17, 14, 15.5, 15.6])
     top1, mean = (4 * 2**0.5 * np.std(values, ddof=1) for values in moved)
-    found = benchmark.tolerances(table)
+    found = spread.tolerances(table)
     assert found.keys() == {"masked top1", "GradCAM, stack-mix"}  # what never moved must be equal, and needs no tolerance
     assert top1 <= found["masked top1"] < top1 + 0.1 and mean <= found["GradCAM, stack-mix"] < mean + 0.1
-    assert benchmark.tolerances(table[:1]) == {}
-    far = benchmark.distances(table).set_index("")
+    assert spread.tolerances(table[:1]) == {}
+    far = spread.distances(table).set_index("")
     things = ["threads", "seeds", "precision", "AVX-512"]
     assert far.loc["GradCAM, stack-mix, mean", things].tolist() == pytest.approx([0.5, 2.5, 1, 0.1])
     assert far.loc["masked top1", "seeds"] == 1 and far.loc["baseline top1", "standard deviation"] == 0
-    page = benchmark.report(table, "c" * 40)
+    page = spread.report(table, "c" * 40)
     assert "- a claim: 5 holds, 1 inconclusive" in page and '"GradCAM, stack-mix": ' in page and "no AMX" in page
 
 
-def test_every_setting_changes_what_it_says(benchmark, tmp_path):
+def test_every_setting_changes_what_it_says(tmp_path):
     """The keys are those of params.yaml; the first run is that of the committed file."""
-    assert benchmark.SETTINGS[benchmark.FIRST] == benchmark.Setting()
-    assert [name for name in benchmark.SETTINGS if name.startswith("seed")] == [f"seed {n}" for n in (1, 2, 3, 4)]
-    for name, setting in benchmark.SETTINGS.items():
+    assert spread.SETTINGS[spread.FIRST] == spread.Setting()
+    assert [name for name in spread.SETTINGS if name.startswith("seed")] == [f"seed {n}" for n in (1, 2, 3, 4)]
+    for name, setting in spread.SETTINGS.items():
         file = tmp_path / "params.yaml"
         file.write_text((ROOT / "params.yaml").read_text())
-        benchmark.edit(file, setting.params or {})
-        assert name == benchmark.FIRST or setting.beside in benchmark.SETTINGS
+        spread.edit(file, setting.params or {})
+        assert name == spread.FIRST or setting.beside in spread.SETTINGS
         changed = params.load(file).model_dump()
         for key, value in (setting.params or {}).items():
             part, _, last = key.rpartition(".")
@@ -58,11 +51,11 @@ def test_every_setting_changes_what_it_says(benchmark, tmp_path):
         assert (changed == params.load(ROOT / "params.yaml").model_dump()) == (not setting.params)
 
 
-def test_what_has_run_is_not_run_again(benchmark, tmp_path, monkeypatch):
+def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
     project = copy_tree(tmp_path / "project")
     monkeypatch.chdir(project)
     ran = []
-    monkeypatch.setattr(benchmark, "prepared", lambda folder, commit, preset: folder)
+    monkeypatch.setattr(spread, "prepared", lambda folder, commit, preset: folder)
 
     def run(name, base, folder):
         ran.append(name)
@@ -72,19 +65,19 @@ def test_what_has_run_is_not_run_again(benchmark, tmp_path, monkeypatch):
             pd.concat([others, others.assign(setting="float32")]).to_csv(file, index=False)
         return {key: value for key, value in line(name).items() if key != "commit"}
 
-    monkeypatch.setattr(benchmark, "run", run)
+    monkeypatch.setattr(spread, "run", run)
     wanted = ["--preset", "smoke", "--folder", str(tmp_path / "spread"), "as committed", "seed 1"]
-    assert benchmark.main(wanted[:-1]) == benchmark.main(wanted) == 0 and ran == ["as committed", "seed 1"]
+    assert spread.main(wanted[:-1]) == spread.main(wanted) == 0 and ran == ["as committed", "seed 1"]
     (results,) = (tmp_path / "spread").iterdir()
     csv = pd.read_csv(results / "spread.csv", dtype=str)
     assert csv["setting"].tolist() == [*ran, "float32"] and csv["weights"].tolist() == ["00112233"] * 3
     csv.assign(commit="another").to_csv(results / "spread.csv", index=False)
-    benchmark.main(wanted)
+    spread.main(wanted)
     assert ran == ["as committed", "seed 1"] * 2
     with pytest.raises(SystemExit):
-        benchmark.main(["seed 9"])
+        spread.main(["seed 9"])
 
 
 @pytest.mark.skipif(not MEASURED.is_file(), reason="not measured yet")
-def test_verify_tolerates_what_was_measured(benchmark):
-    assert benchmark.tolerances(pd.read_csv(MEASURED, dtype={"weights": str})) == verify.SPREAD
+def test_verify_tolerates_what_was_measured():
+    assert spread.tolerances(pd.read_csv(MEASURED, dtype={"weights": str})) == verify.SPREAD
