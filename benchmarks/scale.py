@@ -21,7 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -94,8 +93,8 @@ def fit(part: pd.DataFrame) -> dict[str, float]:
 
 def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
     """Both steps, the second one killed half-way; what was seen (long), and how many images were computed again."""
-    kept, resume = folder / "stacks" / "stack-mix", folder / "resume"
-    parts = {"STACK-MIX": watched(["draw", str(images)], lambda: _count(kept))}
+    resume, drawn = folder / "resume", (folder / "stacks.partial" / "stack-mix", folder / "stacks" / "stack-mix")
+    parts = {"STACK-MIX": watched(["draw", str(images)], lambda: sum(map(_count, drawn)))}
     command, batch = ["evaluate", str(images)], SETTINGS.batch_size
     parts["maps, until the kill"] = watched(command, lambda: batch * _count(resume), until=images // 2)
     left = _count(resume)
@@ -109,15 +108,16 @@ def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
 
 def again(folder: Path, images: int) -> int:
     """Compute the images around the kill anew; how many, SystemExit where a map or an activity differs in a bit."""
-    found, maps = evaluate(folder, 0, None, folder / "resume")
     first = (images // 2 - AGAIN // 2) // SETTINGS.batch_size * SETTINGS.batch_size
+    before = _count(folder / "resume")
+    found, maps = evaluate(folder, first, first + AGAIN, folder / "resume")
+    if _count(folder / "resume") > before:
+        sys.exit("benchmarks.scale: the kept batches around the kill were not found again")
     fresh, once_more = evaluate(folder, first, first + AGAIN, None)
     for name, raw in once_more.items():
-        part = found[(found["method"] == name) & found["image"].between(first, first + len(raw) - 1)]
-        same = np.array_equal(part["mu"], fresh.loc[fresh["method"] == name, "mu"], equal_nan=True)
-        if not (same and torch.equal(raw, maps[name][first : first + len(raw)])):
+        if not (fresh.equals(found) and torch.equal(raw, maps[name])):
             sys.exit(f"benchmarks.scale: {name} differs after the kill")
-    return len(raw)
+    return len(fresh) // len(maps)
 
 
 def speeds() -> pd.DataFrame:

@@ -153,6 +153,18 @@ def test_ready_stack_mix_images_are_of_the_right_size(source, tmp_path):
         build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
 
 
+def test_both_datasets_are_written_or_neither(source, tmp_path):
+    build(source, tmp_path / "out")
+    before = {file: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.*"))}
+    (tmp_path / "ready").mkdir()
+    Image.new("RGB", (224, 224)).save(tmp_path / "ready" / "good.png")
+    (tmp_path / "ready" / "half.png").write_bytes((tmp_path / "ready" / "good.png").read_bytes()[:60])
+    with pytest.raises(ValueError, match=r"half\.png"):
+        build(source, tmp_path / "out", gen_dir=str(tmp_path / "ready"), seed=1)
+    assert {file: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.*"))} == before
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_ready_stack_gen_images_go_through_the_papers_preprocessing(source, tmp_path):
     random = np.random.default_rng(0)
     (tmp_path / "ready").mkdir()

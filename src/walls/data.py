@@ -6,7 +6,6 @@ nowhere yet below the manifest's folder: everything after it reads the manifest 
 
 import math
 import os
-import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import decode_image
 from torchvision.transforms.v2 import functional as tf
 
-from walls import archives, sources
+from walls import archives, paths, sources
 from walls.params import Data
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as the paper's network takes them
@@ -42,23 +41,13 @@ def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFr
     nobody knows), path (relative to `folder`, or absolute). All of it or nothing: the set that lay in `folder` is replaced
     at the end. Raises ValueError, naming the file or folder, where the source can't give what is asked.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        rows = sources.rows(settings, seed, image_size, stream(seed, "classes"), partial)
-        manifest = pd.DataFrame(rows, columns=["split", "label", "class", "animal", "path"])
-        manifest.to_csv(partial / "manifest.csv", index=False, lineterminator="\n")
-        folder.mkdir(exist_ok=True)
-        (folder / "manifest.csv").unlink(missing_ok=True)
-        shutil.rmtree(folder / "images", ignore_errors=True)
-        for part in ("images", "manifest.csv"):
-            if (partial / part).exists():
-                (partial / part).rename(folder / part)
+        with paths.replaced(folder, "images", "manifest.csv") as partial:
+            rows = sources.rows(settings, seed, image_size, stream(seed, "classes"), partial)
+            manifest = pd.DataFrame(rows, columns=["split", "label", "class", "animal", "path"])
+            manifest.to_csv(partial / "manifest.csv", index=False, lineterminator="\n")
     except ValueError as error:
         raise ValueError(archives.shown(error)) from error  # one line, whatever is in a file's name
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return manifest
 
 

@@ -47,7 +47,7 @@ def evaluate(
     code = [Path(file).read_text(encoding="utf-8") for file in (__file__, *(module.__file__ for module in SOURCES))]
     machine = torch.__version__, torch.get_num_threads(), next(model.parameters()).device
     key = _digest(*model.state_dict().values(), settings, code, machine)
-    rows, maps, at_once = [], [], settings.batch_size
+    at_once, results = settings.batch_size, {}
     with track(total=len(images) * len(settings.methods), desc="saliency maps", unit="map") as bar:
         for start in range(0, len(images), settings.batch_size):
             batch = images[start : start + settings.batch_size]
@@ -61,16 +61,22 @@ def evaluate(
                         save_file(found, file)
             bar.n = (start + len(batch)) * len(settings.methods)  # a second try counted some twice
             size = tuple(batch.shape[2:])
-            rows += [
-                pd.DataFrame({
-                    "image": range(start, start + len(batch)), "predicted": found["predicted"].numpy(), "method": method,
-                    "mu": activity(cams.upscale(found[method], size), dead_rows).numpy(),
-                    "mu_raw": activity(cams.interpolate(found[method], size), dead_rows).numpy(),
-                }) for method in settings.methods
-            ]  # fmt: skip
-            maps.append(found)
-    rows = [row for method in range(len(settings.methods)) for row in rows[method :: len(settings.methods)]]
-    return pd.concat(rows, ignore_index=True), {m: torch.cat([part[m] for part in maps]) for m in settings.methods}
+            for name in settings.methods:
+                found[f"{name}: mu"] = activity(cams.upscale(found[name], size), dead_rows)
+                found[f"{name}: mu_raw"] = activity(cams.interpolate(found[name], size), dead_rows)
+            if start == 0:
+                # One tensor for all images: small ones, kept among what every batch frees, would make memory grow.
+                results = {name: values.new_empty(len(images), *values.shape[1:]) for name, values in found.items()}
+            for name, values in found.items():
+                results[name][start : start + len(batch)] = values
+    columns = {name: values.numpy() for name, values in results.items()}
+    rows = [
+        pd.DataFrame({
+            "image": range(len(images)), "predicted": columns["predicted"], "method": name,
+            "mu": columns[f"{name}: mu"], "mu_raw": columns[f"{name}: mu_raw"],
+        }) for name in settings.methods
+    ]  # fmt: skip
+    return pd.concat(rows, ignore_index=True), {name: results[name] for name in settings.methods}
 
 
 def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""Where the project lies: the nearest folder above the working directory that holds `dvc.yaml`; and files written whole."""
+"""Where the project lies: the nearest folder above the working directory with a `dvc.yaml`; and what is written whole."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,3 +45,27 @@ def whole(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # such as that its folder is a file
             partial.unlink()
+
+
+@contextmanager
+def replaced(folder: Path, *parts: str) -> Iterator[Path]:
+    """Replace these files and folders in `folder`, all of them or none: yields a new folder to make them in.
+
+    A part that isn't made there is gone afterwards; whatever else lies in `folder` stays. After an error all is as it was.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        folder.mkdir(exist_ok=True)
+        for part in reversed(parts):  # the last one lists the others: without it there is none
+            if (folder / part).is_dir():
+                shutil.rmtree(folder / part)
+            else:
+                (folder / part).unlink(missing_ok=True)
+        for part in parts:
+            if (partial / part).exists():
+                (partial / part).rename(folder / part)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -30,8 +30,8 @@ def log() -> dict[str, dict]:
 def keep(stage: str, notebook: Path, seconds: float) -> None:
     """Note what a stage took, beside the digest of the notebook that it left."""
     entry = {"notebook": digest(notebook), "seconds": round(seconds, 1), "memory": _peak(), "machine": machine()}
-    _file().parent.mkdir(exist_ok=True)
-    _file().write_text(json.dumps(log() | {stage: entry}, indent=1) + "\n", encoding="utf-8")
+    with paths.whole(_file()) as partial:
+        partial.write_text(json.dumps(log() | {stage: entry}, indent=1) + "\n", encoding="utf-8")
 
 
 def digest(notebook: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from walls import critters, sources
+from walls import critters, paths, sources
 from walls.archives import shown
 from walls.data import fit, read_image, stream
 from walls.generator import Painter, Sample
@@ -42,7 +42,7 @@ def build(
     rejects: Path,
     painter: Painter | None = None,
 ) -> pd.DataFrame:
-    """Write both datasets below `folder` and return their manifest, one row per image tried.
+    """Write both datasets below `folder`, or neither, and return their manifest, one row per image tried.
 
     `manifest`: the validation images (data.read_manifest). `rejects`: a CSV (dataset, seed, upper, lower, reason) kept by
     a person who looked at the contact sheet: a refused image stays in the manifest with its reason and without a
@@ -54,23 +54,19 @@ def build(
     refused = read_rejects(rejects)
     photographs = _photographs(settings.photos, manifest)
     rows: list[dict] = []
-    for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
-        if ready is not None:
-            rows += _ready(dataset, Path(ready).expanduser(), manifest, edge, image_size, folder)
-        elif dataset == "stack-gen" and settings.generator is None:
-            continue
-        else:
+    with paths.replaced(folder, *DATASETS, "manifest.csv") as partial:
+        for dataset, ready in zip(DATASETS, (settings.mix_dir, settings.gen_dir), strict=True):
+            if ready is not None:
+                rows += _ready(dataset, Path(ready).expanduser(), manifest, edge, image_size, partial)
+                continue
+            if dataset == "stack-gen" and settings.generator is None:
+                continue
             drawn: set[tuple[str, str]] = set()
             classes = _sample_classes(manifest, settings.images, seed)
             for index, (label, name) in enumerate(track(classes, desc=dataset, unit="image")):
                 for attempt in itertools.count():
                     row = _row(dataset, index, attempt, label, name, edge, seed)
-                    if dataset == "stack-mix":
-                        draw = _mix(row, photographs, image_size)
-                    elif settings.generator == "critters":
-                        draw = _gen(row, image_size)
-                    else:
-                        draw = _paint(row, image_size, painter)
+                    draw = _draw(row, settings.generator, photographs, image_size, painter)
                     pair = (row["upper"], row["lower"])
                     if attempt == ATTEMPTS:
                         raise ValueError(f"{dataset} {index} ({name}): {ATTEMPTS} draws were refused or repeat an "
@@ -81,11 +77,11 @@ def build(
                     drawn.add(pair)
                     row["reject"] = refused.get((dataset, seed, *pair), "")
                     if not row["reject"]:
-                        rows.append(_write(draw(), row, folder))
+                        rows.append(_write(draw(), row, partial))
                         break
                     rows.append(row)
-    table = pd.DataFrame(rows, columns=COLUMNS)
-    table.to_csv(folder / "manifest.csv", index=False, lineterminator="\n")
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        table.to_csv(partial / "manifest.csv", index=False, lineterminator="\n")
     return table
 
 
@@ -158,6 +154,13 @@ def _sample_classes(manifest: pd.DataFrame, images: int, seed: int) -> list[tupl
 
 def _row(dataset: str, index: int, attempt: int, label: int, name: str, edge: int, seed: int) -> dict:
     return dict(zip(COLUMNS, (dataset, index, attempt, label, name, edge, "", "", seed, "", ""), strict=True))
+
+
+def _draw(row: dict, generator: str | None, photographs: pd.DataFrame, image_size: int, painter: Painter | None) -> Callable:
+    """Name what the row's image is made of, in `row`; what makes it."""
+    if row["dataset"] == "stack-mix":
+        return _mix(row, photographs, image_size)
+    return _gen(row, image_size) if generator == "critters" else _paint(row, image_size, painter)
 
 
 def _gen(row: dict, image_size: int) -> Callable[[], Tensor]:

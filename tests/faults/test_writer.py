@@ -1,4 +1,4 @@
-"""`paths.whole`: a file is there whole, or as it was."""
+"""`paths.whole` and `paths.replaced`: a file or a folder's parts are there whole, or as they were."""
 
 import errno
 import os
@@ -45,6 +45,25 @@ def test_an_error_leaves_what_was_there(tmp_path):
         partial.write_text("ne")
         raise KeyboardInterrupt
     assert written(tmp_path) == {"file": "old"}
+
+
+def test_parts_of_a_folder_are_replaced_together(tmp_path):
+    folder, parts = tmp_path / "set", ("images", "list.csv")
+    for content in ("old", "new"):
+        with paths.replaced(folder, *parts) as partial:
+            assert list(partial.iterdir()) == []
+            (partial / "images").mkdir()
+            (partial / "images" / content).write_text(content)
+            (partial / "list.csv").write_text(content)
+        (folder / "notebook").write_text("another's")
+    assert sorted(file.name for file in folder.rglob("*")) == ["images", "list.csv", "new", "notebook"]
+    with pytest.raises(KeyboardInterrupt), paths.replaced(folder, *parts) as partial:
+        (partial / "list.csv").write_text("newer")
+        raise KeyboardInterrupt
+    assert (folder / "list.csv").read_text() == "new" and (folder / "images" / "new").is_file()
+    with paths.replaced(folder, *parts) as partial:
+        (partial / "list.csv").write_text("alone")
+    assert written(folder) == {"list.csv": "alone", "notebook": "another's"} and list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
