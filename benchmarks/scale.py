@@ -221,7 +221,7 @@ def plot(table: pd.DataFrame) -> None:
             ax.plot(part["images"] / 1000, values, color=colour, label=step)
     axes[0].set(xlabel="thousand images", ylabel="minutes")
     axes[1].set(xlabel="thousand images", ylabel="memory, MB", ylim=(0, None))
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
     figure.savefig(HERE / "scale.png", metadata={"Software": None})
 
 
