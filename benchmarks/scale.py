@@ -167,7 +167,7 @@ The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forw
 
 def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, images: int) -> str:
     """The committed page."""
-    result = len(GRADIENT) * 14 * 14 * 4
+    result, activities = len(GRADIENT) * 14 * 14 * 4, len(GRADIENT) * 2 * 4
     rows = []
     for step, part in table.groupby("step", sort=False):
         f = fit(part)
@@ -189,8 +189,8 @@ float32; looked at once a second.
 {markdown(rows)}
 
 A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
-({len(GRADIENT)} × 14 × 14 × 4), the table of activities some more. Memory is not flat from the start: it climbs in
-steps, presumably because the room of finished batches isn't given back to the system while kept maps lie among it.
+({len(GRADIENT)} × 14 × 14 × 4) and the activities {activities} more: room made before the first batch, which the system
+counts as it is filled. Whatever else a batch takes is free for the next.
 After the kill the same command took the finished batches from `.resume/` and went on; {same} images around the kill,
 computed in a fresh process without them, have the same maps and activities to the last bit.
 
@@ -205,10 +205,11 @@ and quartiles of three.
 
 How: a process a GPU (`CUDA_VISIBLE_DEVICES`), each with every n-th batch of the images, each calling
 `evaluation.evaluate(model, share, settings, dead_rows, resume)` with the same folder `resume` on a disk that all share. A
-finished batch is a file named after its pixels, the weights, the settings and the code, so nobody needs to count them: a
-process that is killed is started again, and at the end one call over all images finds every batch there and returns the
-table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the files as much). Opti-CAM and ScoreCAM are nearly all of the
-cost: without them one GPU will do. From 64 GPUs on it is the start and the reading that count.
+finished batch is a file named after its pixels, the weights, the settings, the code and the machine (torch, threads,
+device), so nobody needs to count them: a process that is killed is started again, and at the end one call over all images,
+on such a machine, finds every batch there and returns the table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the
+files as much). Opti-CAM and ScoreCAM are nearly all of the cost: without them one GPU will do. From 64 GPUs on it is the
+start and the reading that count.
 """
 
 
