@@ -1,4 +1,4 @@
-"""What both benchmarks measure with: a clock, a spread, the machine they ran on."""
+"""What the benchmarks measure with: a clock, a spread, the machine they ran on."""
 
 import platform
 import time

@@ -4,7 +4,9 @@ import contextlib
 import io
 import json
 import re
+import runpy
 import tomllib
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ import torch
 import yaml
 from conftest import ROOT, run
 
-from walls import cams, estimates, geometry, methods, models, record, report, sources
+from walls import cams, estimates, geometry, methods, models, params, record, report, sources
 
 README, ARTIFACT = ((ROOT / name).read_text() for name in report.DOCUMENTS)
 WALL, CLAIMS = (json.loads((ROOT / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims"))
@@ -178,6 +180,14 @@ def test_a_run_is_recorded_once_its_log_is_whole(smoke, tmp_path):
     run(smoke, "git", "checkout", "README.md", "ARTIFACT.md")
 
 
+def test_a_machine_that_tells_no_affinity(monkeypatch):
+    """macOS: all its processors are counted."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delattr(record.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(record.os, "cpu_count", lambda: 10)
+    assert ", 10 threads; " in record.machine()
+
+
 def test_the_recorded_run_is_the_committed_one():
     """The block that can't be made again names every stage, and the very notebooks that are committed."""
     shown = block(ARTIFACT, "run")
@@ -185,8 +195,8 @@ def test_the_recorded_run_is_the_committed_one():
         assert cells(shown, f"`{stage}`")[4].endswith(f"`{record.digest(ROOT / 'rendered' / file.name)}`"), stage
 
 
-def test_the_readmes_snippets_run(monkeypatch):
-    """In order and in one namespace, as a reader would type them."""
+def test_the_readmes_snippets_run(monkeypatch, tmp_path):
+    """In order and in one namespace, as a reader would type them; and the method moved to the others, as it says."""
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
     monkeypatch.setattr(cams, "METHODS", methods.METHODS)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -197,3 +207,8 @@ def test_the_readmes_snippets_run(monkeypatch):
     first, second, third = printed.getvalue().splitlines()
     assert len(snippets) == 2 and first == "54" and "'HiResCAM': tensor([0., 0.]" in second
     assert third == "torch.Size([2, 14, 14])" and all(len(s.splitlines()) <= 11 for s in snippets)
+    moved = re.search(r"@methods.*?(?=\n\n)", snippets[1], re.DOTALL)[0]
+    (tmp_path / "methods.py").write_text(Path(methods.__file__).read_text() + "\n\n" + moved.replace("methods.", "") + "\n")
+    monkeypatch.setattr(params, "__file__", str(tmp_path / "params.py"))
+    there = runpy.run_path(str(tmp_path / "methods.py"))
+    assert params.method_names()[-1] == "SumCAM" == list(there["METHODS"])[-1]

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+from conftest import ROOT, copy_tree
 
 from walls import site
 
@@ -84,6 +84,17 @@ def test_a_page_for_every_notebook_and_twice_the_same(folder, pages, tmp_path):
     site.build(ROOT, tmp_path / "again")
     for path in folder.rglob("*.*"):
         assert path.read_bytes() == (tmp_path / "again" / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_a_run_without_images_to_classify(tmp_path):
+    """As with presets/authors.yaml: no accuracy, and no sentence about it."""
+    project = copy_tree(tmp_path / "project")
+    train = json.loads((project / "metrics" / "train.json").read_text())
+    none = {which: scores | {"top1": None, "top5": None} for which, scores in train.items()}
+    (project / "metrics" / "train.json").write_text(json.dumps(none))
+    site.build(project, tmp_path / "site")
+    text = (tmp_path / "site" / "index.html").read_text()
+    assert "It still classifies" not in text and "stays bit-identical.\n" in text and "have this activity" in text
 
 
 def test_nothing_is_loaded_from_elsewhere(folder, pages):

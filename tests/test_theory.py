@@ -363,6 +363,19 @@ def test_what_the_figures_and_tables_show():
         np.testing.assert_array_equal(maps[name].ravel(), (np.median if name == "AblationCAM" else np.mean)(values, axis=0))
 
 
+def test_a_tail_that_misses_its_limit_does_not_hold(monkeypatch):
+    law = checks.beyond.ablation_tail
+    monkeypatch.setattr(checks.beyond, "ablation_tail", lambda draws, t: law(draws, t) * (1.02 if t > 100 else 1))
+    _, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 2_000, 4, filters=3)
+    assert [row["holds"] for row in tail.values()] == [True] * 4 + [False] * 2
+
+
+def test_windows_are_in_reading_order_only_by_their_width():
+    """14 windows a row: dividing by k' = 2 has the first two right; where k' is w', it has all."""
+    assert definition_checks._misplaced(14, 14, 2) == {"paper": 194 / 196, "ours": 0.0, "holds": True}
+    assert definition_checks._misplaced(3, 4, 4) == {"paper": 0.0, "ours": 0.0, "holds": True}
+
+
 def test_slips_have_their_numbers():
     rows = definition_checks.slips(IMAGE, KERNEL, POOL, TAU, 0)
     assert all(row["holds"] for row in rows.values())

@@ -96,6 +96,9 @@ def test_what_another_machine_may_round_otherwise(other):
     (("stack-gen", "Opti-CAM"), {"empty": 6}, {"Table 1"}),
     (("stack-mix", "uniform map"), {"mean": 0.001}, {"Table 1"}),
     (("stack-mix", "HiResCAM"), {"mean_raw": 1e-9}, {"zeros"}),
+    (("stack-mix", "LayerCAM"), {"mean": 0.3}, {"zeros", "Table 1"}),
+    (("stack-mix", "SegEigenCAM"), {"mean": 0.3, "std": 2.8}, set()),  # nothing forbids what this run didn't show
+    (("stack-mix", "SegEigenCAM"), {"mean": 5.1}, {"Table 1"}),
 ])  # fmt: skip
 def test_a_cell_that_is_too_far(other, row, cells, where):
     edit(other, row, **cells)
@@ -145,6 +148,16 @@ def test_nothing_to_compare_is_said_in_a_line(other, capsys):
         (["--fast"], "verify: got --fast; takes nothing, a folder, or two"),
     ):
         assert verify.main(arguments) == 2
+        out, error = capsys.readouterr()
+        assert told in error and error.count("\n") == 1 and out == ""
+
+
+def test_where_nothing_can_be_compared(tmp_path, monkeypatch, capsys):
+    """Outside of a project, and where the disk takes no clone: 2, not the 1 of a disagreement."""
+    monkeypatch.setattr(verify.tempfile, "tempdir", str(tmp_path / "none"))
+    for folder, told in ((tmp_path, "no dvc.yaml in"), (ROOT, "No such file or directory")):
+        monkeypatch.chdir(folder)
+        assert verify.main([]) == 2
         out, error = capsys.readouterr()
         assert told in error and error.count("\n") == 1 and out == ""
 

@@ -200,7 +200,7 @@ def _accuracy(predictions: dict[str, pd.DataFrame]) -> dict:
     """McNemar's exact test: on the images that one model alone gets right, does the baseline win more often?"""
     masked, baseline = (np.asarray(predictions[which]["rank"] == 1) for which in ("masked", "baseline"))
     claim, where = f"the wall costs top-1 accuracy, but at most {100 * SMALL_DROP:.0f} points", "Section 3.1, Figure 5"
-    paper = "66.5 against 71.5; torchvision's VGG16 71.6"
+    paper = "66.5 against 71.5"
     if not len(masked):
         return _claim(claim, where, paper, "no validation images", UNTESTED)
     lost, won = int((baseline & ~masked).sum()), int((masked & ~baseline).sum())

@@ -41,7 +41,8 @@ def digest(notebook: Path) -> str:
 
 def machine() -> str:
     """Processor, threads, system and versions, in a line."""
-    threads = os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)  # macOS has none
+    threads = os.environ.get("OMP_NUM_THREADS") or len(allowed)
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"{processor()}, {threads} threads; {platform.system()}, Python {platform.python_version()}, {versions}"
 

@@ -35,14 +35,15 @@ PRESETS = {
     "critters": ("the default", "none: drawn here"),
     "smoke": ("the whole pipeline in three minutes, for tests", "none: drawn here"),
     "tiny-imagenet": ("photographs: Tiny-ImageNet's animals", "the public archive: downloaded (248 MB), or a copy"),
-    "imagenet": ("the paper's training, to the letter", "ImageNet (ILSVRC2012) in `data.root`, read where it lies"),
+    "imagenet": ("the authors' training, as their code has it", "ImageNet (ILSVRC2012) in `data.root`, read where it lies"),
     "authors": ("Table 1 from the authors' models and images", "their release, in `authors/`"),
 }  # fmt: skip
 ESTIMATED = """\
 Estimates, of both networks together. Training: operations (forward and backward, times images and epochs) at the pace of
 [benchmarks/training.md](benchmarks/training.md) on two cores, or at {:.0f} TFLOP/s, an assumption: nothing was measured on
-a GPU. Maps: the pace of [benchmarks/cams.md](benchmarks/cams.md). Memory: a batch's layers, the weights with gradient and
-momentum, 1 GB for Python. Disk: 7 GB of packages, images drawn or copied, the weights with DVC's copy and a checkpoint."""
+a GPU. Maps: the pace of [benchmarks/cams.md](benchmarks/cams.md). Memory, of training: a batch's layers, the weights with
+gradient and momentum, 1 GB for Python; what each stage of the default took is in [ARTIFACT.md](ARTIFACT.md). Disk: 7 GB of
+packages, images drawn or copied, the weights with DVC's copy and a checkpoint."""
 
 
 def readme() -> None:

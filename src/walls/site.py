@@ -2,7 +2,8 @@
 
     python -m walls.site          builds site/ from rendered/, figures/ and metrics/
 
-Formulas become MathML while building, so the pages need no other host, no font and, but for sorting a table, no script.
+Formulas become MathML while building, so the pages need no other host, no font and, but for sorting a table and moving the
+wall, no script.
 """
 
 import base64
