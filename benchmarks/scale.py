@@ -189,8 +189,8 @@ float32; looked at once a second.
 {markdown(rows)}
 
 A line was fitted to the seconds and one to the memory. The maps that are handed back take {result:,} bytes an image
-({len(GRADIENT)} × 14 × 14 × 4) and the activities {activities} more: room made before the first batch, which the system
-counts as it is filled. Whatever else a batch takes is free for the next.
+({len(GRADIENT)} × 14 × 14 × 4) and the activities {activities}: room made before the first batch, which the system counts as
+it is filled. Memory that grows by no more than that is flat: what a batch takes is free for the next.
 After the kill the same command took the finished batches from `.resume/` and went on; {same} images around the kill,
 computed in a fresh process without them, have the same maps and activities to the last bit.
 
