@@ -297,8 +297,9 @@ def _ablation_tail(scores: Array, law: beyond.FilterDraws) -> Rows:
         z = _errors(np.array(share - p), np.array(math.sqrt(p / len(scores))))
         row = {"t P, sampled": t * share if t <= 100 else None, "t P, law": t * p, "limit E[γ]/π": limit}
         # Few draws lie beyond 100: there the law itself must come near its limit, from which it differs as 1/t.
-        row |= {"errors": z} if t <= 100 else {"difference": relative(t * p, limit)}
-        rows[f"AblationCAM, t = {t:g}"] = row | {"holds": z <= ERRORS if t <= 100 else row["difference"] <= 100 / t}
+        row |= {"errors": z, "difference": None} if t <= 100 else {"errors": None, "difference": relative(t * p, limit)}
+        holds = z <= ERRORS if t <= 100 else row["difference"] <= 100 / t
+        rows[f"AblationCAM, t = {t:g}"] = row | {"holds": holds}
     return rows
 
 
