@@ -114,10 +114,10 @@ def again(folder: Path, images: int) -> int:
     if _count(folder / "resume") > before:
         sys.exit("benchmarks.scale: the kept batches around the kill were not found again")
     fresh, once_more = evaluate(folder, first, first + AGAIN, None)
-    for name, raw in once_more.items():
-        if not (fresh.equals(found) and torch.equal(raw, maps[name])):
-            sys.exit(f"benchmarks.scale: {name} differs after the kill")
-    return len(fresh) // len(maps)
+    differ = [name for name, raw in once_more.items() if not torch.equal(raw, maps[name])]
+    if differ or not fresh.equals(found):
+        sys.exit(f"benchmarks.scale: {', '.join(differ) or 'an activity'} differs after the kill")
+    return fresh["image"].nunique()
 
 
 def speeds() -> pd.DataFrame:

@@ -19,11 +19,8 @@ def test_a_line_is_fitted_to_what_was_made():
     seen = pd.DataFrame({"seconds": seconds, "images": images, "bytes": 1e9 + 400.0 * images})
     found = scale.fit(seen)
     assert found["seconds"] == pytest.approx(0.01) and found["r2"] == pytest.approx(1) and found["bend"] == pytest.approx(1)
-    assert (
-        found["bytes"] == pytest.approx(400) == found["bytes at last"]
-        and found["images"] == 9800
-        and found["peak"] == 1e9 + 4e6
-    )
+    assert found["bytes"] == pytest.approx(400) == found["bytes at last"]
+    assert found["images"] == 9800 and found["peak"] == 1e9 + 4e6
     slower = seen.assign(seconds=seen["seconds"] ** 2)  # each image costs more than the one before
     assert scale.fit(slower)["bend"] > 5
     leaking = seen.assign(bytes=seen["images"] * 600_000.0)
