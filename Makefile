@@ -2,7 +2,7 @@
 # make test    set up everything and run the tests
 # make verify  set up everything, run what is committed anew in a clone, and compare
 # make site    set up everything and build site/ from the committed run
-# make archive pack the sources and the cached results of the last run into dist/, for who evaluates without training
+# make archive pack the sources and the cached results of the last run into dist/, to evaluate without training
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -18,22 +18,22 @@ setup: .venv/.ready
 	touch $@
 
 repro: setup
-	python -m walls.run unlock
+	walls unlock
 	dvc --wait-for-lock repro
-	python -m walls.run readme
-	python -m walls.run summary
+	walls readme
+	walls summary
 
 verify: setup
-	python -m walls.verify
+	walls verify
 
 test: setup
 	pytest
 
 site: setup
-	python -m walls.site
+	walls site
 
 archive: setup
-	python -m walls.archive
+	walls pack
 
 # What .pre-commit-config.yaml lists, over everything: format, lint, types, stripped notebooks.
 lint: setup

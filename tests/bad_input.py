@@ -1,6 +1,7 @@
 """Bad input in bulk: what a clear refusal is, and how many were tried.
 
-Every module test_bad_input_*.py tries one family of input; tests/conftest.py prints the counts at the end.
+Every module test_bad_input_*.py tries one family of input; tests/conftest.py prints the counts at
+the end.
 """
 
 import re
@@ -29,11 +30,13 @@ def bulk(examples: int):
                     report_multiple_bugs=False, suppress_health_check=checks)  # fmt: skip
 
 
-def refused(family: str, case: object, act, names: re.Pattern | str, keep: Path | None = None) -> str | None:
+def refused(
+    family: str, case: object, act, names: re.Pattern | str, keep: Path | None = None
+) -> str | None:
     """The message with which `act()` refuses `case`; None where it takes it.
 
-    A refusal is a plain ValueError, every line of which matches `names` (the field or the file) and reads well; it comes
-    within a minute and leaves the folder `keep` as it was.
+    A refusal is a plain ValueError, every line of which matches `names` (the field or the file) and
+    reads well; it comes within a minute and leaves the folder `keep` as it was.
     """
     before = snapshot(keep) if keep else None
     message = None
@@ -41,10 +44,14 @@ def refused(family: str, case: object, act, names: re.Pattern | str, keep: Path 
         with within(60):
             act()
     except ValueError as error:
-        assert type(error) is ValueError, f"{type(error).__name__} from within, for {case!r:.300}: {error}"
+        assert type(error) is ValueError, (
+            f"{type(error).__name__} from within, for {case!r:.300}: {error}"
+        )
         message = str(error)
         clear(message, names, case)
-    assert message is None or keep is None or snapshot(keep) == before, f"{case!r:.300} left something behind"
+    assert message is None or keep is None or snapshot(keep) == before, (
+        f"{case!r:.300} left something behind"
+    )
     count(family, case, message is not None)
     return message
 

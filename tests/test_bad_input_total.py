@@ -1,4 +1,6 @@
-"""How many bad inputs a whole run tries; the modules test_bad_input_*.py before this one count them."""
+"""How many bad inputs a whole run tries; the modules test_bad_input_*.py before this one count
+them.
+"""
 
 import pytest
 from bad_input import REFUSED, clear
@@ -13,7 +15,15 @@ def test_two_thousand_bad_inputs_were_refused():
 
 
 @pytest.mark.parametrize(
-    "message", ["", "it failed", "seed: got 1\nTraceback", "seed: got \x1b[31m", "seed: [Errno 2]", "seed: " + "x" * 9999]
+    "message",
+    [
+        "",
+        "it failed",
+        "seed: got 1\nTraceback",
+        "seed: got \x1b[31m",
+        "seed: [Errno 2]",
+        "seed: " + "x" * 9999,
+    ],
 )
 def test_what_is_no_clear_refusal(message):
     with pytest.raises(AssertionError):

@@ -11,26 +11,40 @@ import pandas as pd
 import pytest
 from conftest import ROOT
 
-from walls import claims
+from walls.paper import claims, table1
 
-WALL = {"image_rows": 224, "wall_rows": 9, "dead_rows": 54, "hirescam_zero_rows": 136, "certified": True}
+WALL = {
+    "image_rows": 224,
+    "wall_rows": 9,
+    "dead_rows": 54,
+    "hirescam_zero_rows": 136,
+    "certified": True,
+}
 
 
 def activity(**mu):
     """A long table with the same µ values per method in both datasets."""
-    rows = [(d, m.replace("pp", "++"), v, v) for d in claims.PAPER for m, values in mu.items() for v in values]
+    rows = [
+        (d, m.replace("pp", "++"), v, v)
+        for d in table1.PAPER
+        for m, values in mu.items()
+        for v in values
+    ]
     return pd.DataFrame(rows, columns=["dataset", "method", "mu", "mu_raw"])
 
 
 def test_the_papers_table():
-    assert claims.PAPER["stack-mix"]["GradCAM"] == (22.7, 13.4) and claims.PAPER["stack-gen"]["Opti-CAM"] == (32.0, 7.8)
-    assert [len(table) for table in claims.PAPER.values()] == [8, 8]
+    assert table1.PAPER["stack-mix"]["GradCAM"] == (22.7, 13.4) and table1.PAPER["stack-gen"][
+        "Opti-CAM"
+    ] == (32.0, 7.8)
+    assert [len(table) for table in table1.PAPER.values()] == [8, 8]
 
 
 def test_table1():
-    table = claims.with_uniform(claims.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
+    table = table1.with_uniform(table1.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
     assert (
-        table.columns.tolist() == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+        table.columns.tolist()
+        == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
     )
     first, uniform = table.iloc[0], table.iloc[1]
     assert (
@@ -42,14 +56,20 @@ def test_table1():
 
 
 def test_the_printed_table(tmp_path):
-    claims.write_table1(claims.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
+    table1.write_table1(table1.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
     markdown, latex = ((tmp_path / f"table1.{kind}").read_text() for kind in ("md", "tex"))
-    assert "20.0 ± 14.1" in markdown and "22.7 ± 13.4" in markdown and "left out: 1 of GradCAM" in markdown
+    assert (
+        "20.0 ± 14.1" in markdown
+        and "22.7 ± 13.4" in markdown
+        and "left out: 1 of GradCAM" in markdown
+    )
     assert r"20.0 $\pm$ 14.1" in latex and r"STACK-MIX $\downarrow$" in latex and latex.isascii()
     assert pd.read_csv(tmp_path / "table1.csv")["empty"].tolist() == [1, 1]
 
 
-LONG = {name: [0.5, 0.1, math.nan] for name in ("GradCAM", "EigenCAM (other sign)", "Mine_2 & 50% #1")}
+LONG = {
+    name: [0.5, 0.1, math.nan] for name in ("GradCAM", "EigenCAM (other sign)", "Mine_2 & 50% #1")
+}
 
 
 def columns(line: str) -> int:
@@ -59,20 +79,30 @@ def columns(line: str) -> int:
 
 
 def test_the_latex_tables_structure():
-    for text in (claims.latex(claims.table1(activity(**LONG)), "50% of_all"), (ROOT / "figures" / "table1.tex").read_text()):
+    for text in (
+        table1.latex(table1.table1(activity(**LONG)), "50% of_all"),
+        (ROOT / "figures" / "table1.tex").read_text(),
+    ):
         for mark in ("begin{table}", "caption{", "label{tab:activity}", "begin{tabular}", "toprule", "midrule", "bottomrule",
                      "end{tabular}", "end{table}"):  # fmt: skip
             assert text.count("\\" + mark) == 1, mark
-        assert text.isascii() and text.count("{") == text.count("}") and not re.search(r"(?<!\\)[%#_]", text)
+        assert (
+            text.isascii()
+            and text.count("{") == text.count("}")
+            and not re.search(r"(?<!\\)[%#_]", text)
+        )
         declared = re.search(r"begin\{tabular\}\{(?:@\{\})?(l[lrc]*)", text)[1]
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len(declared) == 5 and {columns(row) for row in rows} == {5} and len(rows) >= 4
-    assert r"Mine\_2 \& 50\% \#1 & " in claims.latex(claims.table1(activity(**LONG)), "")
+    assert r"Mine\_2 \& 50\% \#1 & " in table1.latex(table1.table1(activity(**LONG)), "")
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here: the table's structure alone was checked")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="no LaTeX here: the table's structure alone was checked",
+)
 def test_the_latex_table_compiles_within_the_column(tmp_path):
-    texts = [claims.latex(claims.table1(activity(**LONG)), "50% of µ_x, ± – — × ~ ^ \\ $ { }"),
+    texts = [table1.latex(table1.table1(activity(**LONG)), "50% of µ_x, ± – — × ~ ^ \\ $ { }"),
              (ROOT / "figures" / "table1.tex").read_text()]  # fmt: skip
     (tmp_path / "minimal.tex").write_text("\n".join([
         r"\documentclass{article}", r"\usepackage{booktabs}", r"\setlength{\textwidth}{12.2cm}", r"\begin{document}", *texts,
@@ -96,7 +126,9 @@ def test_the_datasets_may_disagree():
     assert claims._active(table, "GradCAM")["verdict"] == "inconclusive"
 
 
-@pytest.mark.parametrize("mu, verdict", [([0.0, 0.0], "holds"), ([0.0, 1e-12], "fails"), ([math.nan], "not tested here")])
+@pytest.mark.parametrize(
+    "mu, verdict", [([0.0, 0.0], "holds"), ([0.0, 1e-12], "fails"), ([math.nan], "not tested here")]
+)
 def test_hirescam(mu, verdict):
     assert claims._hires(activity(HiResCAM=mu))["verdict"] == verdict
 
@@ -123,10 +155,15 @@ def test_accuracy(lost, won, both, verdict):
     assert claim["verdict"] == verdict and f"{lost} images lost, {won} won" in claim["ours"]
 
 
-@pytest.mark.parametrize("lower, upper, verdict", [(0, 10, "holds"), (1, 10, "fails"), (0, 9, "fails")])
+@pytest.mark.parametrize(
+    "lower, upper, verdict", [(0, 10, "holds"), (1, 10, "fails"), (0, 9, "fails")]
+)
 def test_follows_the_upper_animal(lower, upper, verdict):
     found = {"images": 10, "lower_changed": lower, "upper_changed": upper, "upper_changed_class": 8}
-    assert claims._follows({"stack-mix": {"follows_upper": found}, "stack-gen": {}})["verdict"] == verdict
+    assert (
+        claims._follows({"stack-mix": {"follows_upper": found}, "stack-gen": {}})["verdict"]
+        == verdict
+    )
 
 
 def test_agreement_of_rankings():
@@ -136,7 +173,7 @@ def test_agreement_of_rankings():
     same = pd.concat([same, others], ignore_index=True)
     assert claims._agreement(same)["ours"].startswith("ρ = 1.00 over 5 methods")
     assert claims._agreement(same)["verdict"] == "holds"
-    turned = same[same["method"].isin(claims.PAPER["stack-mix"])].reset_index(drop=True)
+    turned = same[same["method"].isin(table1.PAPER["stack-mix"])].reset_index(drop=True)
     second = turned["dataset"] == "stack-gen"
     turned.loc[second, "mu"] = turned.loc[second, "mu"].to_numpy()[::-1]
     assert claims._agreement(turned)["verdict"] == "fails"
@@ -152,5 +189,10 @@ def test_the_committed_table_is_of_the_committed_claims():
     wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
     uniform = table[table["method"] == "uniform map"]["mean"]
     assert np.allclose(uniform, 100 * math.sqrt(wall["dead_rows"] / wall["image_rows"]), atol=1e-3)
-    verdicts = {c["claim"]: c["verdict"] for c in json.loads((ROOT / "metrics" / "claims.json").read_text())}
-    assert set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"} and len(verdicts) >= 13
+    verdicts = {
+        c["claim"]: c["verdict"] for c in json.loads((ROOT / "metrics" / "claims.json").read_text())
+    }
+    assert (
+        set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"}
+        and len(verdicts) >= 13
+    )

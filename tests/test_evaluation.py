@@ -1,4 +1,6 @@
-"""A network and images, evaluated: the table, what a killed evaluation leaves, Opti-CAM's tuning."""
+"""A network and images, evaluated: the table, what a killed evaluation leaves, Opti-CAM's
+tuning.
+"""
 
 import signal
 import subprocess
@@ -12,10 +14,11 @@ import torch
 from conftest import ROOT, environment, make_tiny, noise
 from imports import closure
 
-from walls import cams, evaluation, opticam
-from walls.activity import activity
-from walls.data import normalise
-from walls.params import Cams
+from walls.images.transforms import normalise
+from walls.saliency import evaluation, opticam
+from walls.saliency.activity import activity, interpolate, upscale
+from walls.saliency.maps import saliency_maps
+from walls.saliency.settings import Cams
 
 
 def settings(**changes) -> Cams:
@@ -31,18 +34,25 @@ def test_the_table_is_each_maps_activity(tiny):
     images = pictures(5)
     table, maps = evaluation.evaluate(tiny, images, settings(batch_size=2), 54)
     inputs = normalise(images)
-    raw = cams.saliency_maps(tiny, inputs, ["GradCAM"])["GradCAM"]
+    raw = saliency_maps(tiny, inputs, ["GradCAM"])["GradCAM"]
     torch.testing.assert_close(maps["GradCAM"], raw, rtol=1e-4, atol=1e-6)
-    assert list(table["method"]) == ["GradCAM"] * 5 + ["HiResCAM"] * 5 and list(table["image"]) == [0, 1, 2, 3, 4] * 2
+    assert (
+        list(table["method"]) == ["GradCAM"] * 5 + ["HiResCAM"] * 5
+        and list(table["image"]) == [0, 1, 2, 3, 4] * 2
+    )
     mine = table[table["method"] == "GradCAM"]
     assert list(mine["predicted"]) == tiny(inputs).argmax(1).tolist()
-    assert mine["mu"].to_numpy() == pytest.approx(activity(cams.upscale(raw, 224), 54).numpy(), abs=1e-4)
-    assert mine["mu_raw"].to_numpy() == pytest.approx(activity(cams.interpolate(raw, 224), 54).numpy(), abs=1e-4)
+    assert mine["mu"].to_numpy() == pytest.approx(activity(upscale(raw, 224), 54).numpy(), abs=1e-4)
+    assert mine["mu_raw"].to_numpy() == pytest.approx(
+        activity(interpolate(raw, 224), 54).numpy(), abs=1e-4
+    )
     assert (table[table["method"] == "HiResCAM"]["mu"].dropna() == 0).all()
 
 
 def test_no_images_give_an_empty_table(tiny):
-    table, maps = evaluation.evaluate(tiny, torch.empty(0, 3, 0, 0, dtype=torch.uint8), settings(), 54)
+    table, maps = evaluation.evaluate(
+        tiny, torch.empty(0, 3, 0, 0, dtype=torch.uint8), settings(), 54
+    )
     assert table.empty and maps == {} and "mu_raw" in table
 
 
@@ -51,7 +61,9 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
     first, _ = evaluation.evaluate(tiny, images, settings(), 54, tmp_path)
     computed = []
     maps = evaluation._maps
-    monkeypatch.setattr(evaluation, "_maps", lambda *args: computed.append(len(args[1])) or maps(*args))
+    monkeypatch.setattr(
+        evaluation, "_maps", lambda *args: computed.append(len(args[1])) or maps(*args)
+    )
 
     def again(model=tiny, images=images, **changes):
         computed.clear()
@@ -76,7 +88,9 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
 
 
 def test_shares_of_the_images_meet_in_one_folder(tiny, tmp_path, monkeypatch):
-    """As on several devices: every second batch each, and then one look at all of them computes nothing."""
+    """As on several devices: every second batch each, and then one look at all of them computes
+    nothing.
+    """
     images = pictures(10)
     alone, maps = evaluation.evaluate(tiny, images, settings(), 54)
     for share in ([0, 1, 2, 3, 8, 9], [4, 5, 6, 7]):
@@ -84,12 +98,17 @@ def test_shares_of_the_images_meet_in_one_folder(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "_maps", None)
     table, found = evaluation.evaluate(tiny, images, settings(), 54, tmp_path)
     pd.testing.assert_frame_equal(table, alone, check_exact=True)
-    assert found.keys() == maps.keys() and all(torch.equal(found[name], maps[name]) for name in maps)
+    assert found.keys() == maps.keys() and all(
+        torch.equal(found[name], maps[name]) for name in maps
+    )
 
 
 def test_the_kept_batches_name_stands_for_all_the_code():
     """Every module that `cams` imports, transitively, and what the batch goes through before."""
-    needed = {Path(file).stem for file in closure(ROOT / "src" / "walls" / "cams.py")} | {"cams", "data"}
+    needed = {Path(file).stem for file in closure(ROOT / "src" / "walls" / "cams.py")} | {
+        "cams",
+        "data",
+    }
     assert needed - {"archives", "critters", "params", "paths", "progress", "sources", "species"} == {
         module.__name__.split(".")[1] for module in evaluation.SOURCES}  # fmt: skip
 
@@ -123,7 +142,14 @@ table.to_csv(sys.argv[2], index=False)
 @pytest.mark.parametrize("images", [2000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path, images):
     def start(name):
-        command = [sys.executable, "-c", EVALUATION, str(tmp_path / name), str(tmp_path / f"{name}.csv"), str(images)]
+        command = [
+            sys.executable,
+            "-c",
+            EVALUATION,
+            str(tmp_path / name),
+            str(tmp_path / f"{name}.csv"),
+            str(images),
+        ]
         return subprocess.Popen(command, cwd=ROOT, env=environment(ROOT) | {"OMP_NUM_THREADS": "1"})
 
     assert start("whole").wait() == 0
@@ -135,10 +161,16 @@ def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path, images
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (tmp_path / "killed.csv").exists()
-    before = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("*.safetensors")}
+    before = {
+        file.name: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("*.safetensors")
+    }
     assert start("killed").wait() == 0
-    after = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("*.safetensors")}
-    assert 60 <= len(before) < 100 == len(after) and all(after[name] == when for name, when in before.items())
+    after = {
+        file.name: file.stat().st_mtime_ns for file in (tmp_path / "killed").glob("*.safetensors")
+    }
+    assert 60 <= len(before) < 100 == len(after) and all(
+        after[name] == when for name, when in before.items()
+    )
     assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     table = pd.read_csv(tmp_path / "whole.csv")
     assert len(table) == 4 * images and table[table["method"] == "GradCAM"]["mu"].mean() > 0.1
@@ -156,9 +188,13 @@ def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
     monkeypatch.setattr(evaluation, "TUNED_STEPS", (1,))
     images = pictures(2)
     table = evaluation.tune(tiny, images, settings(opticam_steps=6))
-    assert [*zip(table["lr"], table["steps"], strict=True)] == [(lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)]
+    assert [*zip(table["lr"], table["steps"], strict=True)] == [
+        (lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)
+    ]
     inputs = normalise(images)
     targets = tiny(inputs).argmax(1)
-    maps = cams.saliency_maps(tiny, inputs, ["Opti-CAM"], targets, opticam_steps=6, opticam_lr=0.1)["Opti-CAM"]
+    maps = saliency_maps(tiny, inputs, ["Opti-CAM"], targets, opticam_steps=6, opticam_lr=0.1)[
+        "Opti-CAM"
+    ]
     expected = opticam.average_drop(tiny, inputs, maps, targets)
     assert table.iloc[3]["average_drop"] == pytest.approx(expected["average_drop"], abs=1e-3)

@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT, copy_tree
 
 from benchmarks import spread
-from walls import params, verify
+from walls.base import params
+from walls.project import verify
 
 MEASURED = ROOT / "benchmarks" / "spread.csv"
 
@@ -24,21 +25,35 @@ def test_tolerances_and_distances_by_hand():
     moved = ([98, 97.5, 97, 98.5, 98, 97.8], [15, 14.5, 17, 14, 15.5, 15.6])
     top1, mean = (4 * 2**0.5 * np.std(values, ddof=1) for values in moved)
     found = spread.tolerances(table)
-    assert found.keys() == {"masked top1", "GradCAM, stack-mix"}  # what never moved must be equal, and needs no tolerance
-    assert top1 <= found["masked top1"] < top1 + 0.1 and mean <= found["GradCAM, stack-mix"] < mean + 0.1
+    assert found.keys() == {
+        "masked top1",
+        "GradCAM, stack-mix",
+    }  # what never moved must be equal, and needs no tolerance
+    assert (
+        top1 <= found["masked top1"] < top1 + 0.1
+        and mean <= found["GradCAM, stack-mix"] < mean + 0.1
+    )
     assert spread.tolerances(table[:1]) == {}
     far = spread.distances(table).set_index("")
     things = ["threads", "seeds", "precision", "AVX-512"]
     assert far.loc["GradCAM, stack-mix, mean", things].tolist() == pytest.approx([0.5, 2.5, 1, 0.1])
-    assert far.loc["masked top1", "seeds"] == 1 and far.loc["baseline top1", "standard deviation"] == 0
+    assert (
+        far.loc["masked top1", "seeds"] == 1 and far.loc["baseline top1", "standard deviation"] == 0
+    )
     page = spread.report(table, "c" * 40)
-    assert "- a claim: 5 holds, 1 inconclusive" in page and '"GradCAM, stack-mix": ' in page and "no AMX" in page
+    assert (
+        "- a claim: 5 holds, 1 inconclusive" in page
+        and '"GradCAM, stack-mix": ' in page
+        and "no AMX" in page
+    )
 
 
 def test_every_setting_changes_what_it_says(tmp_path):
     """The keys are those of params.yaml; the first run is that of the committed file."""
     assert spread.SETTINGS[spread.FIRST] == spread.Setting()
-    assert [name for name in spread.SETTINGS if name.startswith("seed")] == [f"seed {n}" for n in (1, 2, 3, 4)]
+    assert [name for name in spread.SETTINGS if name.startswith("seed")] == [
+        f"seed {n}" for n in (1, 2, 3, 4)
+    ]
     for name, setting in spread.SETTINGS.items():
         file = tmp_path / "params.yaml"
         file.write_text((ROOT / "params.yaml").read_text())
@@ -67,10 +82,15 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
 
     monkeypatch.setattr(spread, "run", run)
     wanted = ["--preset", "smoke", "--folder", str(tmp_path / "spread"), "as committed", "seed 1"]
-    assert spread.main(wanted[:-1]) == spread.main(wanted) == 0 and ran == ["as committed", "seed 1"]
+    assert spread.main(wanted[:-1]) == spread.main(wanted) == 0 and ran == [
+        "as committed",
+        "seed 1",
+    ]
     (results,) = (tmp_path / "spread").iterdir()
     csv = pd.read_csv(results / "spread.csv", dtype=str)
-    assert csv["setting"].tolist() == [*ran, "float32"] and csv["weights"].tolist() == ["00112233"] * 3
+    assert (
+        csv["setting"].tolist() == [*ran, "float32"] and csv["weights"].tolist() == ["00112233"] * 3
+    )
     csv.assign(commit="another").to_csv(results / "spread.csv", index=False)
     spread.main(wanted)
     assert ran == ["as committed", "seed 1"] * 2
