@@ -6,7 +6,7 @@ from conftest import ROOT, run
 
 from walls.base import params
 from walls.images import transforms
-from walls.sources import crops
+from walls.sources.kinds import SOURCES
 from walls.training import loop
 
 TEXT = (ROOT / "presets" / "critters.yaml").read_text()
@@ -39,10 +39,17 @@ def test_the_papers_training_to_the_letter(tmp_path, monkeypatch):
         "dropout": 0.5,
         "checkpoint": None,
     }
-    wanted = {"epochs": 90, "batch_size": 256, "lr": 0.03, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step",
-              "precision": "float16"}  # fmt: skip
+    wanted = {
+        "epochs": 90,
+        "batch_size": 256,
+        "lr": 0.03,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "precision": "float16",
+    }
     assert {key: getattr(p.train, key) for key in wanted} == wanted
-    assert (crops.CROP_AREA["imagenet"], transforms.CROP_ASPECT) == ((0.1, 1.0), (0.8, 1.25))
+    assert (SOURCES["imagenet"].crop_area, transforms.CROP_ASPECT) == ((0.1, 1.0), (0.8, 1.25))
     assert (p.wall.rows, p.image_size, p.seed, p.stacks.images, p.stacks.generator) == (
         9,
         224,
@@ -167,8 +174,13 @@ def test_a_file_from_before_the_model_means_the_same(tmp_path):
     assert load(tmp_path, TEXT.replace("  model: null", "  # no")).stacks.model is None
 
 
-@pytest.mark.parametrize("names", [("masked.safetensors", "baseline.safetensors"),
-                                   ("params_vgg16_masked.pt", "params_vgg16_baseline.pt")])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("masked.safetensors", "baseline.safetensors"),
+        ("params_vgg16_masked.pt", "params_vgg16_baseline.pt"),
+    ],
+)
 def test_checkpoints_are_ours_or_the_authors(tmp_path, names):
     text = TEXT.replace("checkpoint: null", f"checkpoint: {tmp_path}")
     (tmp_path / names[0]).touch()

@@ -20,7 +20,7 @@ _HOMES = {
     "saliency_maps": "walls.saliency.maps",
     "upscale": "walls.saliency.activity",
 }
-__all__ = list(_HOMES)  # noqa: PLE0605
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str):

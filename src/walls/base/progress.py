@@ -10,12 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-TERMINAL = "WALLS_TERMINAL"  # 1: walls.run's user sits at a terminal, which the notebook's kernel can't see
-FIRST, LEAST, MOST = (
-    5,
-    10,
-    600,
-)  # seconds to a log's first line; the fewest and the most between the later ones
+# 1: the user of `walls run` sits at a terminal, which the notebook's kernel can't see.
+TERMINAL = "WALLS_TERMINAL"
+# Seconds to a log's first line; the fewest and the most between the later ones.
+FIRST, LEAST, MOST = 5, 10, 600
 
 
 def track(iterable: Iterable | None = None, *, hidden: bool = False, **options: Any) -> tqdm:

@@ -8,6 +8,7 @@ colour-blind eyes.
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -19,6 +20,12 @@ HEAT = "magma"  # perceptually uniform, readable in greyscale
 BAND = 8  # methods side by side; more go below
 WIDTH = 12.2 / 2.54  # inches: LNCS's text width
 SMALL = 6  # points: no letter is smaller
+
+
+def heat_colours(heat: str = HEAT) -> str:
+    """A colour map's 256 colours, six hexadecimal digits each: what the site's page draws with."""
+    colours = np.rint(255 * plt.get_cmap(heat)(range(256))[:, :3])
+    return colours.astype(np.uint8).tobytes().hex()
 
 
 def use_style(heat: str = HEAT) -> None:

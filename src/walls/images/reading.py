@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import decode_image
 
-from walls.base.messages import shown
+from walls.base.messages import reason, shown
 
 IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 FORMATS = (
@@ -28,7 +28,8 @@ FORMATS = (
 )  # by content; Pillow's EPS would run Ghostscript
 # How a whole file of a format ends, where that can't stand within the pixels.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
-SLIM = 100  # times its shorter side that an image's longer one may be: scaling it to 256 pixels scales the other, too
+# Times its shorter side that an image's longer one may be: scaling it to 256 pixels scales both.
+SLIM = 100
 
 # Up to twice its own limit Pillow only warns; what is larger yet is refused.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -42,17 +43,16 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
     allows.
     """
     try:
-        if isinstance(source, str | Path) and not os.path.isfile(
-            source
-        ):  # a pipe would be waited for
+        # A pipe would be waited for.
+        if isinstance(source, str | Path) and not os.path.isfile(source):
             raise ValueError("no file")
         with Image.open(source, formats=FORMATS) as image:
             return _rgb(_compact(image))
     except UnidentifiedImageError:
-        reason = "none of " + ", ".join(FORMATS)
+        why = "none of " + ", ".join(FORMATS)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        reason = reason(error)
-    raise ValueError(f"{shown(name or source)}: not a readable image ({reason})")
+        why = reason(error)
+    raise ValueError(f"{shown(name or source)}: not a readable image ({why})")
 
 
 def is_plain(path: str | Path) -> bool:

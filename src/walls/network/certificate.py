@@ -48,42 +48,43 @@ def certify(
     """Show on these weights that no logit reads the dead zone, and that the row above it is read.
 
     `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a
-    float32 CPU, through `head(features(·))` at full height: the cropped forward could not see the
-    dead zone anyway.
+    float32 CPU, through **B** at full height (`cut`, `logits`): the cropped forward could not see
+    the dead zone anyway.
     """
     random = torch.Generator().manual_seed(seed)
-    seen = model.zone(image_rows).seen_rows
+    zone = model.zone(image_rows)
     if images is None:
-        images = torch.randn(8, 3, image_rows, image_rows, generator=random)
+        shape = (8, model.channels, image_rows, model.columns(image_rows))
+        images = torch.randn(shape, generator=random)
     images = images.detach().float().cpu()
-    copy = Classifier(_frozen(model.features), _frozen(model.head), model.wall_rows)
+    copy = _frozen(model)
 
     def logits(x: Tensor) -> Tensor:
-        return copy.head(copy.features(x))
+        return copy.logits(*copy.cut(x))
 
-    def equal(below: Tensor) -> bool:
-        changed = torch.cat([images[:, :, :seen], below], dim=2)
-        return seen < image_rows and torch.equal(logits(changed), before)
+    def equal(dead: Tensor) -> bool:
+        return zone.dead_rows > 0 and torch.equal(logits(copy.join(seen, dead)), before)
 
+    seen, below = copy.divide(images)
     with torch.no_grad():
         before = logits(images)
-        noise = torch.randn(images[:, :, seen:].shape, generator=random)
-        replaced, noisy = equal(images.roll(1, 0)[:, :, seen:].flip(3)), equal(noise)
+        noise = torch.randn(below.shape, generator=random)
+        replaced, noisy = equal(below.roll(1, 0).flip(3)), equal(noise)
         extreme = equal(noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30))
     x = images.clone().requires_grad_()
     out = logits(x)
     (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
-    dead = gradient[:, :, seen:].abs()
+    live, dead = copy.divide(gradient.abs())
     return Certificate(
         image_rows,
-        seen,
-        image_rows - seen,
+        zone.seen_rows,
+        zone.dead_rows,
         len(images),
         replaced,
         noisy,
         extreme,
         float(dead.max()) if dead.numel() else 0.0,
-        float(gradient[:, :, seen - 1].abs().max()),
+        float(copy.edge(live).max()),
     )
 
 

@@ -7,6 +7,7 @@ leak through them.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +56,21 @@ class WallLinear(nn.Module):
         return nn.functional.pad(self.weight.detach(), (0, 0, 0, self.wall_rows))
 
 
+class PooledHead(nn.Module):
+    """A head f that may end in one linear layer over pooled features, as after global pooling.
+
+    `by_channel`: f(**B**) = `last`(p), and p_v = `pooled`(**B**)_v depends on channel v alone. Then
+    leaving channels out needs no pass of the head.
+    """
+
+    by_channel: bool = False
+    last: nn.Linear
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """p: (N, C)."""
+        raise NotImplementedError
+
+
 class Classifier(nn.Module):
     """A network split as f∘g, which computes its logits from the rows its head can see alone.
 
@@ -80,8 +96,47 @@ class Classifier(nn.Module):
             self._zones[image_rows] = geometry.dead_zone(self.features, image_rows, self.wall_rows)
         return self._zones[image_rows]
 
+    @property
+    def channels(self) -> int:
+        """Channels of an image: what the first convolution takes, 3 without one."""
+        convolutions = (layer for layer in self.modules() if isinstance(layer, nn.Conv2d))
+        return next((layer.in_channels for layer in convolutions), 3)
+
+    def columns(self, image_rows: int) -> int:
+        """Width of an image of that height: the same."""
+        return image_rows
+
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.seen_features(images))
+
+    def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """**B** at full height, and what f reads besides it (a transformer's class token; here
+        None).
+        """
+        return self.features(images), None
+
+    def logits(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        """f(**B**): (N, classes), given what `cut` returned."""
+        return self.head(features)
+
+    def scores(self, parts: Sequence[Tensor]) -> Tensor:
+        """Logits of all parts' images, from the rows that the head sees; its weights are read
+        once.
+        """
+        return self.head(torch.cat([self.seen_features(part) for part in parts]))
+
+    def divide(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows above the dead zone, and the dead zone."""
+        seen = self.zone(images.shape[2]).seen_rows
+        return images[:, :, :seen], images[:, :, seen:]
+
+    def join(self, seen: Tensor, dead: Tensor) -> Tensor:
+        """Images of two such parts."""
+        return torch.cat([seen, dead], dim=2)
+
+    def edge(self, seen: Tensor) -> Tensor:
+        """The last seen row, next to the dead zone."""
+        return seen[:, :, -1:]
 
     def seen_features(self, images: Tensor) -> Tensor:
         """The rows of **B** above the wall, (N, C, h - wall_rows, w), without computing the

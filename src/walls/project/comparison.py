@@ -24,7 +24,8 @@ from walls.paper import claims
 # How far two honest runs may lie apart, in standard deviations of the runs of
 # benchmarks/spread.csv.
 CHANCE = 4 * math.sqrt(2)  # two runs differ by √2, and seldom by four times that
-DIGITS = 1e-5  # relative, of the theory's values: they are written with six digits, and the last may be rounded otherwise
+# Relative, of the theory's values: they have six digits, and the last may be rounded otherwise.
+DIGITS = 1e-5
 DARK = ("HiResCAM", "LayerCAM", "GradCAMElementWise")  # zero behind the wall, whatever the network
 EMPTY = 0.05  # the share of images whose maps may be all zero for one network and not for another
 # In metrics/theory.json: sampled, optimised, or the rounding itself. `holds` says whether they fit,

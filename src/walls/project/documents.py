@@ -37,11 +37,13 @@ PRESETS = {
     "authors": ("Table 1 from the authors' models and images", "their release, in `authors/`"),
 }
 ESTIMATED = """\
-Estimates, of both networks together. Training: operations (forward and backward, times images and epochs) at the pace of
-[benchmarks/training.md](benchmarks/training.md) on two cores, or at {:.0f} TFLOP/s, an assumption: nothing was measured on
-a GPU. Maps: the pace of [benchmarks/cams.md](benchmarks/cams.md). Memory, of training: a batch's layers, the weights with
-gradient and momentum, 1 GB for Python; what each stage of the default took is in [ARTIFACT.md](ARTIFACT.md). Disk: 7 GB of
-packages, images drawn or copied, the weights with DVC's copy and a checkpoint."""
+Estimates, of both networks together. Training: operations (forward and backward, times images and
+epochs) at the pace of [benchmarks/training.md](benchmarks/training.md) on two cores, or at {:.0f}
+TFLOP/s, an assumption: nothing was measured on a GPU. Maps: the pace of
+[benchmarks/cams.md](benchmarks/cams.md). Memory, of training: a batch's layers, the weights with
+gradient and momentum, 1 GB for Python; what each stage of the default took is in
+[ARTIFACT.md](ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied, the weights with DVC's
+copy and a checkpoint."""
 
 
 def fill() -> None:
@@ -121,7 +123,8 @@ def filled(
 def headline(root: Path) -> str:
     """The run in two sentences, beside the paper."""
     wall = metrics(root, "wall")
-    return f"**The dead zone: the bottom {dead_zone_words(wall)}.** Activity µ×100 there: {'; '.join(headlines(root))}."
+    said = "; ".join(headlines(root))
+    return f"**The dead zone: the bottom {dead_zone_words(wall)}.** Activity µ×100 there: {said}."
 
 
 def results(root: Path) -> str:

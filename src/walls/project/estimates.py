@@ -14,7 +14,8 @@ from walls.base import params
 from walls.network import architecture, classifier
 from walls.sources.kinds import SOURCES
 
-GPU = 100e12  # operations a second: what we assume a data-centre GPU sustains in 16 bits; not measured
+# Operations a second: what we assume a data-centre GPU sustains in 16 bits; not measured.
+GPU = 100e12
 PYTHON, ENVIRONMENT = 1e9, 7e9  # bytes: a process that has loaded torch; .venv
 PICTURE = 50e3  # bytes of an image of 224 × 224, as PNG
 

@@ -48,12 +48,14 @@ def digest(notebook: Path) -> str:
 
 def machine() -> str:
     """Processor, threads, system and versions, in a line."""
-    allowed = (
-        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    )  # macOS has none
-    threads = os.environ.get("OMP_NUM_THREADS") or len(allowed)
+    if hasattr(os, "sched_getaffinity"):  # macOS has none
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    threads = os.environ.get("OMP_NUM_THREADS") or cores
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"{processor()}, {threads} threads; {platform.system()}, Python {platform.python_version()}, {versions}"
+    system = f"{platform.system()}, Python {platform.python_version()}"
+    return f"{processor()}, {threads} threads; {system}, {versions}"
 
 
 def processor() -> str:

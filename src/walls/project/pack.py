@@ -1,8 +1,6 @@
 """The artefact as one file: sources, dvc.lock and every cached output it names, to be evaluated
 without training.
 
-    python -m walls.archive          writes dist/see-through-walls.tar.gz
-
 Unpacked, after `make setup`, it is a git repository without remotes, whose `dvc repro` has nothing
 to run. Of the same commit and the same cache it has the same bytes.
 """
@@ -10,12 +8,9 @@ to run. Of the same commit and the same cache it has the same bytes.
 import gzip
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
-
-from walls.base import paths
 
 NAME = "see-through-walls"
 
@@ -115,16 +110,3 @@ def _git(folder: Path, *arguments: str) -> str:
             f"git {arguments[0]}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
         )
     return done.stdout
-
-
-def main() -> int:
-    """Pack the project; 0, or 1 after one line on what is missing."""
-    root = paths.root()
-    target = root / "dist" / f"{NAME}.tar.gz"
-    try:
-        size = pack(root, target)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{target.relative_to(root)}: {size / 1e6:.0f} MB")
-    return 0

@@ -3,7 +3,6 @@
 The notebook gets the parameters that dvc.yaml lists for its stage, checked, and nothing else.
 """
 
-import builtins
 import os
 import shutil
 import sys
@@ -15,7 +14,7 @@ import nbformat
 import yaml
 
 from walls.base import params, paths, progress
-from walls.project import log, notebooks
+from walls.project import kernel, log, notebooks
 from walls.project.locks import alone
 
 NOTEBOOKS = {
@@ -35,6 +34,7 @@ GATE = "params.yaml is well-formed\n"
 
 def run(stage: str) -> None:
     """Run a stage as dvc.yaml names it; ValueError with one line for every thing that is wrong."""
+    os.chdir(paths.root())  # asked for in a folder of it, too
     os.environ[progress.TERMINAL] = str(int(progress.at_a_terminal()))
     if stage == "check":
         check()
@@ -115,20 +115,19 @@ def _executed(stage: str, source: Path, values: dict, root: Path) -> nbformat.No
                 source,
                 executed,
                 values,
-                kernel_name="python3",
+                kernel_name=kernel.offer(Path(scratch)),
                 cwd=root,
                 progress_bar=False,
                 stdout_file=nowhere,
                 stderr_file=sys.stderr,
                 shutdown_kernel="immediate",
-                extra_arguments=["--log-level=ERROR"],
                 on_cell_executed=lambda **_: cells.update(),
             )
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
             place = failed.relative_to(root)
             print(f"{stage}: failed; how far it came stands in {place}", file=sys.stderr)
-            if issubclass(getattr(builtins, error.ename, Exception), ValueError | OSError):
+            if error.ename in [kind.__name__ for kind in kernel.REFUSALS]:
                 raise ValueError(error.evalue) from None
             raise
         except DeadKernelError:

@@ -1,8 +1,6 @@
 """The site: what was found, and the rendered notebooks, as static pages that open from the disk and
 offline.
 
-    python -m walls.site          builds site/ from rendered/, figures/ and metrics/
-
 Formulas become MathML while building, so the pages need no other host, no font and, but for sorting
 a table and moving the wall, no script.
 """
@@ -13,13 +11,13 @@ import html
 import json
 import re
 import shutil
-import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 import nbformat
+import yaml
 from math_core import LatexError, LatexToMathML
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
@@ -27,7 +25,7 @@ from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from walls.base import paths
+from walls.figures.style import DEAD, heat_colours
 
 TEMPLATES = Path(__file__).with_name("templates")
 COPIED = (".png", ".pdf", ".csv", ".tex")
@@ -261,7 +259,8 @@ def output_html(
 def image_html(src: str, size: tuple[int, int], alt: str) -> str:
     """An image that opens in full where it is pressed."""
     alt = html.escape(alt or "What the code above draws")
-    return f'<a class="full" href="{src}"><img src="{src}" width="{size[0]}" height="{size[1]}" alt="{alt}"></a>'
+    image = f'<img src="{src}" width="{size[0]}" height="{size[1]}" alt="{alt}">'
+    return f'<a class="full" href="{src}">{image}</a>'
 
 
 def sortable_table(path: Path) -> dict:
@@ -336,6 +335,8 @@ def build(root: Path, target: Path) -> list[Path]:
             )
         )
         metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
+        chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        metrics["sweep"] |= {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
     drawn = gallery(site, figures)
     shared = {
         "pages": site.pages,
@@ -382,15 +383,3 @@ def reading_order(path: Path) -> tuple:
     """By number; of two sisters, the paper's own first: the masked network, STACK-MIX."""
     number, _, member = path.stem.partition("-")
     return number, [*MEMBERS].index(member) if member in MEMBERS else -1
-
-
-def main() -> int:
-    """Build site/; 0, or 1 after one line that says what is wrong."""
-    root = paths.root()
-    try:
-        pages = build(root, root / "site")
-    except (ValueError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"{len(pages)} pages; open site/index.html")
-    return 0

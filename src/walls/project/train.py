@@ -1,5 +1,7 @@
 """A training on several devices: what accelerate's launcher starts in each process."""
 
+from typing import Any
+
 import torch
 
 from walls.base import params
@@ -15,7 +17,7 @@ def whole(which: str) -> None:
     """
     if which not in WHICH:
         raise ValueError(f"train: got {which}; takes {' or '.join(WHICH)}")
-    p = params.load()
+    p: Any = params.load()
     if p.model.checkpoint is not None:
         got = p.model.checkpoint
         raise ValueError(

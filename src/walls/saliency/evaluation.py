@@ -83,8 +83,8 @@ def measure(maps: Tensor, size: tuple[int, int], zone: DeadZone) -> tuple[Tensor
     mu, mu_raw = (torch.empty(len(maps), dtype=torch.float64) for _ in range(2))
     for start in range(0, len(maps), BATCH):
         part = slice(start, start + BATCH)
-        mu[part] = activity(upscale(maps[part], size), zone.dead_rows)
-        mu_raw[part] = activity(interpolate(maps[part], size), zone.dead_rows)
+        mu[part] = activity(upscale(maps[part], size), zone)
+        mu_raw[part] = activity(interpolate(maps[part], size), zone)
     return mu, mu_raw
 
 

@@ -32,11 +32,12 @@ def saliency_maps(
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, in order.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in
-    the paper). The layer is **B**, the model's last ReLU. At most `batch_size` images are in memory
-    as activations, whatever N; a map doesn't depend on them. `options`: a method's own settings by
-    its name, such as {"Opti-CAM": {"steps": 100}}. `progress` is told the number of new maps; by
-    default a bar shows them. The model comes back as it was. Raises ValueError for an unknown
-    method or option, a wrong shape or target, and NaN in the images or the weights, by name.
+    the paper). The layer is **B**: [VGG]'s last ReLU, `.layer` of a network behind a wall. At most
+    `batch_size` images are in memory as activations, whatever N; a map doesn't depend on them.
+    `options`: a method's own settings by its name, such as {"Opti-CAM": {"steps": 100}}. `progress`
+    is told the number of new maps; by default a bar shows them. The model comes back as it was.
+    Raises ValueError for an unknown method or option, a wrong shape or target, and NaN in the
+    images or the weights, by name.
     """
     options = options or {}
     check_names(methods, options)
@@ -94,8 +95,7 @@ def check_names(methods: Sequence[str], options: Mapping[str, Mapping[str, objec
 
 def _check_images(model: Classifier, images: Tensor, targets: Tensor | None) -> None:
     """ValueError for another shape than the network takes, and targets that don't go with it."""
-    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
-    channels = next((layer.in_channels for layer in convolutions), 3)
+    channels = model.channels
     matched = targets is None or targets.shape == images.shape[:1]
     if images.ndim != 4 or images.shape[1] != channels or not matched:
         got = tuple(images.shape)

@@ -20,7 +20,7 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 from torch import Tensor, nn
 
-from walls.network.classifier import WallLinear
+from walls.network.classifier import PooledHead, WallLinear
 from walls.saliency import opticam
 from walls.saliency.cut import Cut
 
@@ -141,16 +141,16 @@ def _ablated(cut: Cut) -> Tensor:
         parts = torch.einsum("dcs,ncs->ncd", head[0].weight.flatten(2), seen)
         logits = head[1:]((head[0](features)[:, None] - parts).flatten(0, 1))
         return logits.gather(1, targets.repeat_interleave(channels)[:, None]).view(n, channels)
+    if isinstance(head, PooledHead) and head.by_channel:
+        # y = W·p + b, p_v of B_v alone: removing channel v leaves y - W_v·(p_v - p_v(0)).
+        change = head.pooled(features) - head.pooled(torch.zeros_like(features[:1]))
+        return cut.score[:, None] - head.last.weight[targets] * change
     scores = []
-    for image, channel in (
-        pair.unbind(1)
-        for pair in torch.cartesian_prod(torch.arange(n), torch.arange(channels)).split(
-            cut.batch_size
-        )
-    ):
+    pairs = torch.cartesian_prod(torch.arange(n), torch.arange(channels))
+    for image, channel in (part.unbind(1) for part in pairs.split(cut.batch_size)):
         without = features[image]
         without[torch.arange(len(image)), channel] = 0
-        scores.append(head(without).gather(1, targets[image, None])[:, 0])
+        scores.append(cut.head(without, image).gather(1, targets[image, None])[:, 0])
     return torch.cat(scores).view(n, channels)
 
 

@@ -35,6 +35,28 @@ def summary(values: np.ndarray, raw: np.ndarray, seed: int = 0) -> dict[str, flo
     }
 
 
+def interval(
+    values: np.ndarray, classes: np.ndarray, seed: int = 0, resamples: int = 10_000
+) -> tuple[float, float]:
+    """The 95% percentile bootstrap interval of a mean whose images come in classes.
+
+    Whole classes are drawn, with replacement, since images of one class are alike. NaN is left out;
+    of one class, or where all values are the same, both ends are the mean; of nothing, NaN.
+    """
+    kept = ~np.isnan(values)
+    values, classes = values[kept], np.asarray(classes)[kept]
+    if not values.size:
+        return math.nan, math.nan
+    names, member = np.unique(classes, return_inverse=True)
+    if len(names) < 2 or np.ptp(values) == 0:
+        return float(values.mean()), float(values.mean())
+    sums, counts = np.bincount(member, values), np.bincount(member)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
 def tabulate(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """`summary` per dataset and method, in the order met. `measured`: long, with dataset, method,
     mu, mu_raw.

@@ -56,7 +56,8 @@ class Sample:
         """
         key = json.dumps([self.model, self.prompt, self.seed, STEPS])
         animal = re.sub(r"[^A-Za-z0-9_]+", "-", self.animal)
-        return f"{self.index:03d}-{self.attempt}-{animal}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        return f"{self.index:03d}-{self.attempt}-{animal}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -100,15 +101,15 @@ def build(
     }
     ready = {"stack-mix": settings.mix_dir, "stack-gen": settings.gen_dir}
     rows: list[dict] = []
-    with files.replaced(folder, *DATASETS, "manifest.csv") as partial:
+    with files.replaced(folder, *DATASETS, "manifest.csv") as staged:
         for dataset in DATASETS:
             if ready[dataset] is not None:
-                rows += _ready(dataset, Path(ready[dataset]).expanduser(), manifest, zone, partial)
+                rows += _ready(dataset, Path(ready[dataset]).expanduser(), manifest, zone, staged)
             elif makers[dataset] is not None:
                 places = _places(manifest, settings.images, seed)
-                rows += _built(dataset, makers[dataset], places, zone, seed, refused, partial)
+                rows += _built(dataset, makers[dataset], places, zone, seed, refused, staged)
         table = pd.DataFrame(rows, columns=COLUMNS)
-        files.write_csv(table, partial / "manifest.csv")
+        files.write_csv(table, staged / "manifest.csv")
     return table
 
 
@@ -299,7 +300,9 @@ def _ready(
                 f"{zone.seen_rows}"
             )
         place = Place(index, labels.get(name, -1), name)
-        row = _row(dataset, place, 0, Draw(file.name, file.name, lambda: image), zone, 0)
+        row = _row(
+            dataset, place, 0, Draw(file.name, file.name, partial(read_image, file)), zone, 0
+        )
         yield row | {"path": _write(fit(image, size), dataset, place, folder)}
 
 

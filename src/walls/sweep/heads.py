@@ -219,6 +219,19 @@ def trained(
     )[COLUMNS]
 
 
+def verdict(table: pd.DataFrame) -> str:
+    """From the lowest wall to the highest: accuracy, and every method's mean µ×100; a sentence."""
+    low, high = (table[table["wall_rows"] == end] for end in table["wall_rows"].agg(["min", "max"]))
+    methods = zip(low["method"], low["mean"], high["mean"], strict=True)
+    moved = ", ".join(f"{method} {before:.1f} to {after:.1f}" for method, before, after in methods)
+    first, last = low.iloc[0], high.iloc[0]
+    return (
+        f"From a wall of {first['wall_rows']} rows to one of {last['wall_rows']}, top-1 goes from "
+        f"{first['top1']:.1%} to {last['top1']:.1%}, and the mean µ×100 where the network can't "
+        f"see: {moved} (a uniform map: {first['uniform']:.1f} to {last['uniform']:.1f})."
+    )
+
+
 def _share(right: int, images: int) -> dict[str, float]:
     if not images:
         return dict.fromkeys(("top1", "top1_low", "top1_high"), math.nan)

@@ -5,12 +5,10 @@ import io
 import json
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from walls.figures.style import HEAT
 from walls.saliency.activity import uniform_activity
 from walls.sweep.heads import Height
 
@@ -36,10 +34,6 @@ def page(
     content = {
         "skipped": skipped,
         "trained": trained,
-        "colours": "".join(
-            bytes(round(255 * part) for part in matplotlib.colormaps[HEAT](i)[:3]).hex()
-            for i in range(256)
-        ),
         "images": [{"name": names[i], "jpeg": _base64(_jpeg(images[i]))} for i in range(shown)],
         "methods": list(heights[0].maps) if heights else [],
         "heights": [_height(height, shown, classes) for height in heights],

@@ -107,8 +107,7 @@ def sizes(image: ArrayLike, kernel: int, pool: int, masked_rows: int | None = No
     return Sizes(rows, columns, pooled, columns // pool, masked_rows)
 
 
-# --- Eq. 1-3 and 8: the network
-# ---------------------------------------------------------------------------------
+# Eq. 1-3 and 8: the network.
 
 
 def patches(image: ArrayLike, kernel: int) -> Array:
@@ -146,8 +145,7 @@ def covariance(image: ArrayLike, kernel: int, tau: float) -> Array:
     return _scale(tau) ** 2 * flat @ flat.T
 
 
-# --- Lemmas 1-3
-# --------------------------------------------------------------------------------------------------
+# Lemmas 1-3.
 
 
 def rectified_mean(mu: float, tau: float) -> float:
@@ -168,8 +166,7 @@ def squared_rectified_moments(tau: float) -> tuple[float, float]:
     return _scale(tau) ** 2 / 2, 5 / 4 * tau**4
 
 
-# --- Proposition 1
-# -----------------------------------------------------------------------------------------------
+# Proposition 1.
 
 
 def score_gradient(weights: Sequence[Array], hidden: Sequence[Array]) -> Array:
@@ -195,8 +192,7 @@ def gradcam_coefficients(
     return score_gradient(weights, hidden).sum(axis=(1, 2)) / positions
 
 
-# --- Theorem 1 and the exact expectation
-# -----------------------------------------------------------------------
+# Theorem 1 and the exact expectation.
 
 
 def mean_chi(count: int) -> float:
@@ -295,8 +291,7 @@ def moment_bound(
     )
 
 
-# --- The image
-# ---------------------------------------------------------------------------------------------------
+# The image.
 
 
 def load_image(name: str) -> Array:

@@ -18,8 +18,7 @@ from scipy.special import softmax as _softmax
 from walls.theory import formulas
 from walls.theory.formulas import Array
 
-# --- Definitions 1-7
-# ---------------------------------------------------------------------------------------------
+# Definitions 1-7.
 
 
 def feature_gradient(b: Array, rho: Array, pool: int) -> Array:
@@ -120,8 +119,7 @@ def weighted_sum(coefficients: Array, b: Array) -> Array:
     return (alpha * b).sum(axis=0)
 
 
-# --- The laws at initialisation
-# --------------------------------------------------------------------------------
+# The laws at initialisation.
 
 
 def rectified_share(s: Array, tau: float) -> Array:

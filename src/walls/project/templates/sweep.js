@@ -3,7 +3,7 @@ const sweep = JSON.parse(document.getElementById("data").textContent);
 const at = id => document.getElementById(id);
 const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
 const colours = sweep.colours.match(/../g).map(pair => parseInt(pair, 16));
-const DEAD = "#c8102e";
+const DEAD = sweep.dead;
 
 // Scores on [0, 1], as walls.cams scales them.
 function minMax(scores) {
