@@ -37,8 +37,10 @@ from walls.network import architecture
 from walls.project import estimates
 from walls.saliency import evaluation
 from walls.saliency.settings import Cams
-from walls.sources import manifest, stacks
-from walls.sources.settings import Data, Stacks
+from walls.sources import manifest
+from walls.sources.settings import Data
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
 HERE = Path(__file__).resolve().parent
 EDGE, DEAD, SIZE, SEED = 170, 54, 224, 0  # of the paper's wall

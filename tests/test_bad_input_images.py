@@ -19,8 +19,9 @@ from PIL import Image
 from test_sources import ALL, WNIDS, photograph, picture, put, settings
 
 from walls.images import loaders, reading, transforms
-from walls.sources import manifest, stacks
-from walls.sources.settings import Stacks
+from walls.sources import manifest
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
 FAMILY = "images"
 KINDS = {

@@ -18,8 +18,11 @@ from torchvision.transforms.v2 import functional as tf
 
 from walls.figures import pictures
 from walls.images import loaders, reading, stacked
-from walls.sources import generator, manifest, stacks
-from walls.sources.generator import (
+from walls.sources import manifest
+from walls.sources.settings import Data
+from walls.stacks import build as stacks
+from walls.stacks import generator
+from walls.stacks.generator import (
     NAME,
     STEPS,
     Crop,
@@ -30,7 +33,7 @@ from walls.sources.generator import (
     read_crops,
     samples,
 )
-from walls.sources.settings import Data, Stacks
+from walls.stacks.settings import Stacks
 
 HEADER = "sample,top,left,size\n"
 REJECTS = "dataset,seed,upper,lower,reason\n"

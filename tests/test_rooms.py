@@ -16,6 +16,7 @@ ROOMS = (
     "saliency",
     "sanity",
     "sources",
+    "stacks",
     "training",
     "theory",
     "sweep",

@@ -13,8 +13,10 @@ from torchvision import transforms
 from walls.images import loaders, reading, stacked
 from walls.images.loaders import read_manifest
 from walls.images.reading import read_image
-from walls.sources import manifest, stacks
-from walls.sources.settings import Data, Stacks
+from walls.sources import manifest
+from walls.sources.settings import Data
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
 HEADER = "dataset,seed,upper,lower,reason\n"
 

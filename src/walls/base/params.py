@@ -21,7 +21,7 @@ ROOMS = {
     "model": "training",
     "data": "sources",
     "train": "training",
-    "stacks": "sources",
+    "stacks": "stacks",
     "cams": "saliency",
     "sweep": "sweep",
     "theory": "theory",

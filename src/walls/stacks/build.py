@@ -26,8 +26,8 @@ from walls.images.stacked import DATASETS
 from walls.images.transforms import fit
 from walls.network.geometry import DeadZone
 from walls.sources import critters, folders
-from walls.sources.generator import Painter, Sample
-from walls.sources.settings import Stacks
+from walls.stacks.generator import Painter, Sample
+from walls.stacks.settings import Stacks
 
 COLUMNS = [
     "dataset",
