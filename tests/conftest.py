@@ -12,6 +12,11 @@ from pathlib import Path
 import offline.sitecustomize  # noqa: F401  from here on, no network
 import pytest
 import torch
+from bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 
 from walls.network import architecture
 
@@ -79,18 +84,6 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
             f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )
     return done
-
-
-def pytest_terminal_summary(terminalreporter):
-    """How many bad inputs were tried, by family."""
-    bad_input = sys.modules.get("bad_input")
-    if bad_input and bad_input.REFUSED:  # none were tried where others were asked for
-        counts = {family: bad_input.REFUSED[family] for family in sorted(bad_input.REFUSED)}
-        said = ", ".join(f"{count} {family}" for family, count in counts.items())
-        handled = sum(bad_input.TAKEN.values())
-        terminalreporter.write_line(
-            f"bad input: {sum(counts.values())} refused clearly ({said}), {handled} odd ones handled"
-        )
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,12 @@ from PIL import Image
 from test_sources import ALL, WNIDS, photograph, picture, put, settings
 
 from walls.images import loaders, reading, transforms
+from walls.network.geometry import DeadZone
 from walls.sources import manifest
 from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
 
+pytestmark = pytest.mark.bulk
 FAMILY = "images"
 KINDS = {
     "JPEG": "jpg",
@@ -396,5 +398,6 @@ def test_what_lies_among_ready_images(tmp_path, field, what):
     put(tmp_path / "rejects.csv", b"dataset,seed,upper,lower,reason\n")
     none = pd.DataFrame(columns=["split", "label", "class", "animal", "path"])
     (tmp_path / "out").mkdir()
-    build = lambda: stacks.build(kept, none, 40, 64, 0, tmp_path / "out", tmp_path / "rejects.csv")
+    zone = DeadZone((40, 2), (64, 4))
+    build = lambda: stacks.build(kept, none, zone, 0, tmp_path / "out", tmp_path / "rejects.csv")
     refused(FAMILY, (field, what), build, rf"(^|: ){tmp_path}/in/cat.*(: | is )", tmp_path / "in")

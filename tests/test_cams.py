@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam as library
 import torch
-from conftest import make_tiny, noise
+from conftest import ROOT, make_tiny, noise
 from pytorch_grad_cam.base_cam import BaseCAM
 from pytorch_grad_cam.utils.image import scale_cam_image
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -19,24 +19,35 @@ from torch import nn
 from benchmarks.cams import Whole
 from walls.base import params
 from walls.network import architecture
-from walls.saliency import maps, methods
+from walls.saliency import methods
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
 
 PEERS = {
-    "GradCAM": library.GradCAM, "GradCAM++": library.GradCAMPlusPlus, "XGradCAM": library.XGradCAM,
-    "ScoreCAM": library.ScoreCAM, "AblationCAM": library.AblationCAM, "EigenCAM": library.EigenCAM,
-    "HiResCAM": library.HiResCAM, "LayerCAM": library.LayerCAM, "FinerCAM": library.FinerCAM,
-    "ShapleyCAM": library.ShapleyCAM, "GradCAMElementWise": library.GradCAMElementWise,
-    "EigenGradCAM": library.EigenGradCAM, "SegEigenCAM": library.SegEigenCAM, "KPCA-CAM": library.KPCA_CAM,
+    "GradCAM": library.GradCAM,
+    "GradCAM++": library.GradCAMPlusPlus,
+    "XGradCAM": library.XGradCAM,
+    "ScoreCAM": library.ScoreCAM,
+    "AblationCAM": library.AblationCAM,
+    "EigenCAM": library.EigenCAM,
+    "HiResCAM": library.HiResCAM,
+    "LayerCAM": library.LayerCAM,
+    "FinerCAM": library.FinerCAM,
+    "ShapleyCAM": library.ShapleyCAM,
+    "GradCAMElementWise": library.GradCAMElementWise,
+    "EigenGradCAM": library.EigenGradCAM,
+    "SegEigenCAM": library.SegEigenCAM,
+    "KPCA-CAM": library.KPCA_CAM,
     "FEM": library.FEM,
-}  # fmt: skip
+}
 ARBITRARY_SIGN = {"EigenCAM", "EigenGradCAM", "KPCA-CAM"}
-OURS = {
-    "Opti-CAM",
-    "EigenCAM (sign fixed)",
-    "EigenCAM (other sign)",
-}  # RandomCAM: the library's draws can't be seeded
+OURS = {"Opti-CAM", "EigenCAM (sign fixed)", "EigenCAM (other sign)"}  # beyond the library's
+UNSEEDED = {"RandomCAM"}  # the library's draws can't be seeded
+
+
+def steps(count):
+    """Opti-CAM's own setting, as `saliency_maps` takes it."""
+    return {"Opti-CAM": {"steps": count}}
 
 
 def raw_from_library(name, model, images, targets=None):
@@ -87,21 +98,18 @@ def networks(request):
     for model, images in cases():
         model, images = model.to(request.param), images.to(request.param)
         with torch.no_grad():
-            model.head[
-                -1
-            ].bias += 3  # AblationCAM's library formula flips its sign below 0: a test of its own
-        found.append(
-            (model, images, saliency_maps(model, images, list(methods.METHODS), opticam_steps=2))
-        )
+            # Below 0 AblationCAM's library formula flips its sign: a test of its own.
+            model.head[-1].bias += 3
+        maps = saliency_maps(model, images, list(PEERS))
+        found.append((model, images, maps))
     return found, 1e-5 if request.param == torch.float64 else 1e-4
 
 
 @pytest.mark.parametrize("name", PEERS)
 def test_equal_to_the_librarys_own_call(networks, name, monkeypatch):
     found, tolerance = networks
-    if (
-        tolerance == 1e-5
-    ):  # the library rounds AblationCAM's scores to float32 before it takes their small differences
+    if tolerance == 1e-5:
+        # The library rounds AblationCAM's scores to float32, then takes their small differences.
         unrounded = SimpleNamespace(**{**vars(np), "float32": np.float64})
         monkeypatch.setattr(sys.modules["pytorch_grad_cam.ablation_cam"], "np", unrounded)
     for model, images, maps in found:
@@ -122,25 +130,32 @@ def test_every_single_layer_method_of_the_library_is_there():
     ]
     several_layers = {library.FullGrad}
     missing = set(exported) - several_layers - set(PEERS.values()) - {library.RandomCAM}
-    assert not missing and set(PEERS) | OURS | {"RandomCAM"} == set(methods.METHODS)
+    assert not missing and set(PEERS) | OURS | UNSEEDED <= set(methods.METHODS)
 
 
-def test_params_know_every_method():
-    assert params.method_names() == list(methods.METHODS)
-
-
-def test_a_method_is_added_in_one_place(monkeypatch, tiny):
-    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(maps, "METHODS", methods.METHODS)
+@pytest.fixture
+def added():
+    """A method of somebody's own, with a setting of its own, for as long as a test takes."""
 
     @methods.method("SumCAM")
-    def sumcam(split):
-        return split.features.sum(1)
+    def sumcam(cut, power: float = 1.0):
+        return cut.features.pow(power).sum(1)
 
+    yield "SumCAM"
+    del methods.METHODS["SumCAM"]
+
+
+def test_a_method_is_added_in_one_place(added, tiny):
+    """Its map, its own setting, and a params.yaml that names it."""
     images = noise(2)
-    torch.testing.assert_close(
-        saliency_maps(tiny, images, ["SumCAM"])["SumCAM"], tiny.features(images).sum(1).detach()
-    )
+    features = tiny.features(images).detach()
+    plain = saliency_maps(tiny, images, [added])[added]
+    squares = saliency_maps(tiny, images, [added], options={added: {"power": 2.0}})[added]
+    torch.testing.assert_close(plain, features.sum(1))
+    torch.testing.assert_close(squares, features.square().sum(1))
+    content = params.read(ROOT / "params.yaml")
+    content["cams"]["methods"] = [added, "GradCAM"]
+    assert params.check(content).cams.methods == [added, "GradCAM"]
 
 
 def test_the_target_is_the_predicted_class(tiny):
@@ -177,12 +192,12 @@ def test_exactly_nothing_behind_the_wall(tiny, name):
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_maps_of_a_batch_are_the_single_images_maps(name):
     model, images = make_tiny().double(), noise(5).double()
-    together = saliency_maps(model, images, [name], batch_size=5, opticam_steps=10)[name]
-    split = saliency_maps(model, images, [name], batch_size=2, opticam_steps=10)[name]
+    together = saliency_maps(model, images, [name], batch_size=5, options=steps(10))[name]
+    parts = saliency_maps(model, images, [name], batch_size=2, options=steps(10))[name]
     alone = torch.cat(
-        [saliency_maps(model, x, [name], opticam_steps=10)[name] for x in images.split(1)]
+        [saliency_maps(model, x, [name], options=steps(10))[name] for x in images.split(1)]
     )
-    for other in (split, alone):
+    for other in (parts, alone):
         torch.testing.assert_close(upscale(together, 224), upscale(other, 224), rtol=0, atol=1e-5)
 
 
@@ -190,12 +205,14 @@ def test_the_model_comes_back_as_it_was():
     model = make_tiny().train()
     model.features[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    saliency_maps(model, noise(2), list(methods.METHODS), opticam_steps=1)
+    saliency_maps(model, noise(2), list(methods.METHODS), options=steps(1))
     assert model.training and not model.features[1].training
     assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
     assert all(p.grad is None and p.requires_grad and p.is_contiguous() for p in model.parameters())
-    assert all(torch.equal(before[name], tensor) and before[name].dtype == tensor.dtype
-               for name, tensor in model.state_dict().items())  # fmt: skip
+    assert all(
+        torch.equal(before[name], tensor) and before[name].dtype == tensor.dtype
+        for name, tensor in model.state_dict().items()
+    )
 
 
 def test_the_model_comes_back_after_an_error():
@@ -210,10 +227,10 @@ def test_the_model_comes_back_after_an_error():
 @pytest.mark.parametrize("frozen", [True, False])
 def test_frozen_weights_and_inference_mode_change_nothing(tiny, frozen):
     images, names = noise(2), ["GradCAM", "ShapleyCAM", "FinerCAM", "Opti-CAM"]
-    expected = saliency_maps(tiny, images, names, opticam_steps=2)
+    expected = saliency_maps(tiny, images, names, options=steps(2))
     tiny.requires_grad_(not frozen)
     with torch.no_grad():
-        found = saliency_maps(tiny, images, names, opticam_steps=2)
+        found = saliency_maps(tiny, images, names, options=steps(2))
     assert all(torch.equal(expected[name], found[name]) for name in names)
 
 
@@ -228,15 +245,17 @@ def test_ablationcam_counts_a_drop_as_a_drop_below_zero(tiny):
     targets = tiny.head(features).argmax(1)
     y = tiny.head(features)[torch.arange(2), targets]
     assert (y < 0).all()
-    drops = torch.stack([y - tiny.head(features * (torch.arange(16) != v).float()[:, None, None])[torch.arange(2), targets]
-                         for v in range(16)], 1)  # fmt: skip
+    drops = []
+    for channel in range(16):
+        kept = (torch.arange(16) != channel).float()[:, None, None]
+        drops.append(y - tiny.head(features * kept)[torch.arange(2), targets])
+    drops = torch.stack(drops, 1)
     expected = torch.einsum("nc,nchw->nhw", drops / -y[:, None], features).clamp_min(0).detach()
     ours = saliency_maps(tiny, images, ["AblationCAM"])["AblationCAM"]
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
     theirs = raw_from_library("AblationCAM", tiny, images)[0]
-    assert (
-        torch.nn.functional.cosine_similarity(theirs.flatten(), expected.flatten(), 0) < 0
-    )  # all signs turned
+    alike = torch.nn.functional.cosine_similarity(theirs.flatten(), expected.flatten(), 0)
+    assert alike < 0  # all signs turned
 
 
 @pytest.mark.parametrize("wrap", [False, True])
@@ -255,9 +274,8 @@ def test_ablationcam_of_any_head(tiny, wrap):
 
 def test_ablationcam_at_a_logit_of_zero_is_the_plain_drop(tiny):
     images = noise(1)
-    for layer in (tiny.head[-1],):
-        nn.init.zeros_(layer.weight)
-        nn.init.zeros_(layer.bias)
+    nn.init.zeros_(tiny.head[-1].weight)
+    nn.init.zeros_(tiny.head[-1].bias)
     assert (saliency_maps(tiny, images, ["AblationCAM"])["AblationCAM"] == 0).all()
 
 
@@ -279,7 +297,8 @@ def test_scorecam_scores_dead_channels_once(tiny):
 def test_eigencams_two_signs_are_the_two_halves(tiny):
     images = noise(4)
     fixed, other, either = saliency_maps(
-        tiny, images, ["EigenCAM (sign fixed)", "EigenCAM (other sign)", "EigenCAM"]).values()  # fmt: skip
+        tiny, images, ["EigenCAM (sign fixed)", "EigenCAM (other sign)", "EigenCAM"]
+    ).values()
     total = tiny.features(images).sum(1).detach()
     assert ((fixed - other) * total).sum((1, 2)).min() > 0 and (fixed * other == 0).all()
     halves = torch.stack([(either - half).abs().amax((1, 2)) for half in (fixed, other)])
@@ -293,8 +312,8 @@ def test_shapleycam_is_gradcam_on_a_piecewise_linear_head_and_not_on_a_curved_on
     tiny.head[1] = nn.Tanh()
     curved = saliency_maps(tiny, images, ["GradCAM", "ShapleyCAM"])
     assert not torch.allclose(curved["GradCAM"], curved["ShapleyCAM"], rtol=1e-2)
-    torch.testing.assert_close(upscale(curved["ShapleyCAM"], 224), raw_from_library("ShapleyCAM", tiny, images)[1],
-                               rtol=0, atol=1e-4)  # fmt: skip
+    theirs = raw_from_library("ShapleyCAM", tiny, images)[1]
+    torch.testing.assert_close(upscale(curved["ShapleyCAM"], 224), theirs, rtol=0, atol=1e-4)
 
 
 def test_randomcam_depends_on_the_image_alone(tiny):
@@ -308,23 +327,21 @@ def test_randomcam_depends_on_the_image_alone(tiny):
 def test_images_without_features_have_empty_maps(tiny):
     with torch.no_grad():
         tiny.features[-2].bias[:] = -1e3
-    for name, maps in saliency_maps(tiny, noise(2), list(methods.METHODS), opticam_steps=2).items():
+    for name, maps in saliency_maps(
+        tiny, noise(2), list(methods.METHODS), options=steps(2)
+    ).items():
         assert (maps == 0).all(), name
 
 
 def test_bfloat16_changes_the_maps_little(tiny):
     images, names = noise(3), ["GradCAM", "ScoreCAM", "AblationCAM", "Opti-CAM"]
-    exact = saliency_maps(tiny, images, names, opticam_steps=2)
+    exact = saliency_maps(tiny, images, names, options=steps(2))
     with torch.autocast("cpu", torch.bfloat16):
-        rough = saliency_maps(tiny, images, names, opticam_steps=2)
+        rough = saliency_maps(tiny, images, names, options=steps(2))
     for name in names:
         assert rough[name].dtype == torch.float32
-        change = (
-            (activity(upscale(rough[name], 224), 54) - activity(upscale(exact[name], 224), 54))
-            .abs()
-            .max()
-        )
-        assert 0 < change < 0.05
+        ours, theirs = (activity(upscale(maps[name], 224), 54) for maps in (rough, exact))
+        assert 0 < (ours - theirs).abs().max() < 0.05
 
 
 def test_upscale_is_the_librarys_scaling():
@@ -356,9 +373,8 @@ def test_upscale_subtracts_both_minima():
 
 def test_interpolate_to_a_single_cell_is_the_mean():
     maps = torch.tensor([[[1.0, 2.0], [3.0, 6.0]]])
-    assert interpolate(maps, 1).tolist() == [[[3.0]]] and interpolate(maps, (1, 2)).tolist() == [
-        [[2.0, 4.0]]
-    ]
+    assert interpolate(maps, 1).tolist() == [[[3.0]]]
+    assert interpolate(maps, (1, 2)).tolist() == [[[2.0, 4.0]]]
 
 
 @pytest.mark.parametrize("shape", [(2, 0, 5), (2, 5, 0), (2, 5), (1, 2, 5, 5)])

@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as tf
 
 from walls.figures import pictures
 from walls.images import loaders, reading, stacked
+from walls.network.geometry import DeadZone
 from walls.sources import manifest
 from walls.sources.settings import Data
 from walls.stacks import build as stacks
@@ -37,6 +38,7 @@ from walls.stacks.settings import Stacks
 
 HEADER = "sample,top,left,size\n"
 REJECTS = "dataset,seed,upper,lower,reason\n"
+ZONE = DeadZone((48, 3), (64, 4))
 
 
 class Fake:
@@ -80,7 +82,7 @@ def build(source, folder, crops="", rejects="", seed=0, model="some/model", imag
     (folder / "rejects.csv").write_text(REJECTS + rejects)
     settings = Stacks(images=images, mix_dir=None, gen_dir=None, generator="diffusers", model=model)
     manifest = loaders.read_manifest(source, "val")
-    table = stacks.build(settings, manifest, 48, 64, seed, folder, folder / "rejects.csv", draws)
+    table = stacks.build(settings, manifest, ZONE, seed, folder, folder / "rejects.csv", draws)
     return table[table["dataset"] == "stack-gen"].reset_index(drop=True)
 
 
@@ -95,8 +97,8 @@ def test_the_papers_prompt_for_every_class(source, tmp_path, fake):
     ]
     assert set(table["class"]) == set(loaders.read_manifest(source)["class"])
     assert {call[1] for call in fake.calls} == {STEPS}
-    assert Sample("m", "great white shark", 0, 0, 0).prompt == (
-        "A photo of great white shark stacked on top of great white shark")  # fmt: skip
+    shark = Sample("m", "great white shark", 0, 0, 0)
+    assert shark.prompt == "A photo of great white shark stacked on top of great white shark"
 
 
 def test_seeds_follow_from_seed_index_and_attempt_alone():
@@ -218,9 +220,18 @@ def test_a_crop_that_leaves_its_sample_is_named(tmp_path, fake, row):
         draws.draw(sample, 64)
 
 
-@pytest.mark.parametrize("line", ["fox,0,0,64", "003-0-fox-0123abcd,x,0,64", "003-0-fox-0123abcd,-1,0,64",
-                                  "003-0-fox-0123abcd,0,0,0", "003-0-fox-0123abcd,0,1.5,64", "003-0-fox-0123abcd,0,0",
-                                  "003-0-fox-0123abcd,0,0,²"])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "fox,0,0,64",
+        "003-0-fox-0123abcd,x,0,64",
+        "003-0-fox-0123abcd,-1,0,64",
+        "003-0-fox-0123abcd,0,0,0",
+        "003-0-fox-0123abcd,0,1.5,64",
+        "003-0-fox-0123abcd,0,0",
+        "003-0-fox-0123abcd,0,0,²",
+    ],
+)
 def test_a_line_that_is_no_crop_is_named(tmp_path, line):
     (tmp_path / "crops.csv").write_text(HEADER + "002-0-fox-0123abcd,0,0,64\n" + line + "\n")
     with pytest.raises(
@@ -250,7 +261,7 @@ def test_the_committed_crops_are_readable():
 def test_the_sheet_shows_the_square_and_its_dead_zone(source, tmp_path, fake):
     name = build(source, tmp_path / "a")["upper"][1]
     build(source, tmp_path / "b", crops=f"{name},20,60,64\n")
-    figure = pictures.crop_sheet(*samples(tmp_path / "b" / "samples"), 5, 48 / 64)
+    figure = pictures.crop_sheet(*samples(tmp_path / "b" / "samples"), 5, ZONE)
     assert len(figure.axes) == 4 and figure.axes[1].get_title() == name
     boxes = [
         (*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in figure.axes[1].patches
@@ -290,21 +301,42 @@ def tiny_model(tmp_path_factory):
         str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77
     )
     torch.manual_seed(0)
-    text = transformers.CLIPTextConfig(vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-                                       num_attention_heads=2, bos_token_id=len(words) - 2,
-                                       eos_token_id=len(words) - 1)  # fmt: skip
+    text = transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+    )
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8),
+        down_block_types=["DownEncoderBlock2D"] * 2,
+        up_block_types=["UpDecoderBlock2D"] * 2,
+        norm_num_groups=4,
+        sample_size=16,
+    )
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+    )
     pipeline = diffusers.StableDiffusionPipeline(
-        vae=diffusers.AutoencoderKL(block_out_channels=(8, 8), down_block_types=["DownEncoderBlock2D"] * 2,
-                                    up_block_types=["UpDecoderBlock2D"] * 2, norm_num_groups=4, sample_size=16),
+        vae=vae,
         text_encoder=transformers.CLIPTextModel(text),
         tokenizer=tokenizer,
-        unet=diffusers.UNet2DConditionModel(sample_size=8, block_out_channels=(8, 16), layers_per_block=1,
-                                            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-                                            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), norm_num_groups=4,
-                                            cross_attention_dim=16, attention_head_dim=2),
+        unet=unet,
         scheduler=diffusers.PNDMScheduler(skip_prk_steps=True, steps_offset=1),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.save_pretrained(folder / "tiny")
     return folder / "tiny"
 
@@ -325,8 +357,10 @@ def test_a_real_pipeline_draws_both_datasets(tiny_model, source, tmp_path, monke
 
 def test_a_real_sample_follows_from_its_seed_alone(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(generator, "STEPS", 2)
-    first, second, same_prompt = (Sample(str(tiny_model), animal, 0, index, 0)
-                                  for animal, index in (("fox", 0), ("owl", 1), ("fox", 2)))  # fmt: skip
+    animals = (("fox", 0), ("owl", 1), ("fox", 2))
+    first, second, same_prompt = (
+        Sample(str(tiny_model), animal, 0, index, 0) for animal, index in animals
+    )
 
     def drawn(run, *order):
         draws = painter(tmp_path / run / "out", model=str(tiny_model))

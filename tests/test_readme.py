@@ -280,4 +280,4 @@ def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     )
     monkeypatch.setattr(params, "__file__", str(tmp_path / "params.py"))
     there = runpy.run_path(str(tmp_path / "methods.py"))
-    assert method_names()[-1] == "SumCAM" == list(there["METHODS"])[-1]
+    assert method_names()[-1] == "MaxCAM" == list(there["METHODS"])[-1]

@@ -14,7 +14,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from walls.images import loaders, reading, transforms
-from walls.sources import archives, crops, listing
+from walls.sources import archives, imagenet, listing
+from walls.sources.kinds import SOURCES
 from walls.sources.manifest import build
 from walls.sources.settings import Data
 
@@ -146,11 +147,14 @@ def test_animals_alone(tmp_path):
     )
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"classes": 5}, "data.classes: got 5; takes up to 4"),
-    ({"train_images": 18}, "data.train_images: got 18, 6 a class; .* has 5 of n0"),
-    ({"root": "no/such.zip"}, "no/such.zip is no readable zip"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"classes": 5}, "data.classes: got 5; takes up to 4"),
+        ({"train_images": 18}, "data.train_images: got 18, 6 a class; .* has 5 of n0"),
+        ({"root": "no/such.zip"}, "no/such.zip is no readable zip"),
+    ],
+)
 def test_what_tiny_imagenet_cannot_give(tmp_path, changes, message):
     root = tiny(tmp_path / "tiny.zip")
     refused(tmp_path, message, settings("tiny-imagenet", **({"root": root} | changes)))
@@ -239,7 +243,7 @@ def test_imagenet_refers_to_its_images(tmp_path):
     )
     wanted = settings("imagenet", root, classes=4, train_images=None, val_images=8)
     manifest = build(wanted, 0, 224, tmp_path / "set")
-    assert [path.name for path in (tmp_path / "set").iterdir()] == ["manifest.csv"]
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"manifest.csv", "source.json"}
     assert len(manifest) == 16 + 8 and manifest.groupby("class")["animal"].first().tolist() == [
         True,
         True,
@@ -336,8 +340,11 @@ def test_a_folder_is_split_by_the_seed(tmp_path):
     put(root / "ant" / "zzz.jpg", picture())  # one more image displaces at most one
     build(settings("folder", root, **ALL), 0, 224, tmp_path / "more")
     assert len(split[0]["val"] - set(loaders.read_manifest(tmp_path / "more", "val")["path"])) <= 1
-    refused(tmp_path, "007 holds too few images .10.; takes 10 to validate on and one to train on",
-            settings("folder", root, val_images=30, train_images=None))  # fmt: skip
+    refused(
+        tmp_path,
+        "007 holds too few images .10.; takes 10 to validate on and one to train on",
+        settings("folder", root, val_images=30, train_images=None),
+    )
     refused(
         tmp_path,
         "data.train_images: got 27, 9 a class; .* has 8 of 007",
@@ -345,12 +352,22 @@ def test_a_folder_is_split_by_the_seed(tmp_path):
     )
 
 
-@pytest.mark.parametrize("content, name", [
-    (b"", "x.jpg"), (b"not an image", "x.jpg"), (photograph()[:-900], "x.jpg"), (photograph()[:300], "x.jpg"),
-    (photograph()[:4000] + bytes(4000), "x.jpg"), (photograph()[:20], "x.JPEG"), (photograph(kind="PNG")[:-900], "x.png"),
-    (photograph(kind="BMP")[:-900], "x.bmp"), (photograph(kind="TIFF")[:-900], "x.tif"),
-    (photograph(kind="WEBP")[:-900], "x.webp"), (picture(kind="GIF")[:-9], "x.gif"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (b"", "x.jpg"),
+        (b"not an image", "x.jpg"),
+        (photograph()[:-900], "x.jpg"),
+        (photograph()[:300], "x.jpg"),
+        (photograph()[:4000] + bytes(4000), "x.jpg"),
+        (photograph()[:20], "x.JPEG"),
+        (photograph(kind="PNG")[:-900], "x.png"),
+        (photograph(kind="BMP")[:-900], "x.bmp"),
+        (photograph(kind="TIFF")[:-900], "x.tif"),
+        (photograph(kind="WEBP")[:-900], "x.webp"),
+        (picture(kind="GIF")[:-9], "x.gif"),
+    ],
+)
 def test_what_is_no_whole_image_is_refused_by_name(tmp_path, content, name):
     root = tree(tmp_path / "photos", ("",), ["ant", "bee", "cat"])
     put(root / "bee" / name, content)
@@ -359,12 +376,21 @@ def test_what_is_no_whole_image_is_refused_by_name(tmp_path, content, name):
     )
 
 
-@pytest.mark.parametrize("content, name", [
-    (photograph(), "x.jpg"), (photograph() + b"\0" * 40, "x.jpg"), (photograph(kind="PNG"), "x.png"),
-    (photograph(kind="PNG"), "x.jpg"), (photograph(kind="WEBP"), "x.webp"), (picture(90, "L"), "x.jpg"),
-    (picture((1, 2, 3, 4), "CMYK"), "x.JPEG"), (picture(1, "1", "TIFF"), "x.tif"), (picture(4, "P", "GIF"), "x.gif"),
-    (picture((1, 2, 3, 0), "RGBA", "PNG"), "x.png"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (photograph(), "x.jpg"),
+        (photograph() + b"\0" * 40, "x.jpg"),
+        (photograph(kind="PNG"), "x.png"),
+        (photograph(kind="PNG"), "x.jpg"),
+        (photograph(kind="WEBP"), "x.webp"),
+        (picture(90, "L"), "x.jpg"),
+        (picture((1, 2, 3, 4), "CMYK"), "x.JPEG"),
+        (picture(1, "1", "TIFF"), "x.tif"),
+        (picture(4, "P", "GIF"), "x.gif"),
+        (picture((1, 2, 3, 0), "RGBA", "PNG"), "x.png"),
+    ],
+)
 def test_what_is_whole_is_taken(tmp_path, content, name):
     root = tree(tmp_path / "photos", ("",), ["ant", "bee", "cat"])
     put(root / "bee" / name, content)
@@ -443,7 +469,7 @@ def test_nine_thousand_photographs_are_indexed_in_ten_seconds(tmp_path):
     assert len(build(wanted, 0, 224, tmp_path / "set")) == 9000
     assert time.monotonic() - started < 10
     images = loaders.Images(
-        loaders.read_manifest(tmp_path / "set", "train"), 64, crops.CROP_AREA["folder"]
+        loaders.read_manifest(tmp_path / "set", "train"), 64, SOURCES["folder"].crop_area
     )
     pixels, labels, _ = next(iter(loaders.loader(images, 4, 0, [1])))
     assert (
@@ -457,9 +483,9 @@ def test_nine_thousand_photographs_are_indexed_in_ten_seconds(tmp_path):
 def test_tiny_imagenet_without_a_root(tmp_path, monkeypatch):
     content = tiny(tmp_path / "far.zip").read_bytes()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(listing, "TINY_URL", (tmp_path / "far.zip").as_uri())
-    monkeypatch.setattr(listing, "TINY_SHA256", hashlib.sha256(content).hexdigest())
-    monkeypatch.setattr(listing, "TINY_BYTES", len(content))
+    monkeypatch.setattr(imagenet, "TINY_URL", (tmp_path / "far.zip").as_uri())
+    monkeypatch.setattr(imagenet, "TINY_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(imagenet, "TINY_BYTES", len(content))
     assert len(build(settings("tiny-imagenet"), 0, 224, tmp_path / "set")) == 15
     assert (tmp_path / "cache" / "see-through-walls" / "far.zip").read_bytes() == content
 
@@ -502,7 +528,7 @@ def test_imagenets_own_photographs(tmp_path):
             line.split()[0]
             for line in archive.read("imagenet/synset_words.txt").decode().splitlines()
         ]
-    assert [listing.is_animal(wnid) for wnid in order] == [True] * 398 + [False] * 602
+    assert [imagenet.is_animal(wnid) for wnid in order] == [True] * 398 + [False] * 602
     root = tmp_path / "imagenet"
     for wnid in wanted:
         for split in listing.SPLITS:

@@ -24,6 +24,7 @@ ROOMS = {
     "stacks": "stacks",
     "cams": "saliency",
     "sweep": "sweep",
+    "networks": "sanity",
     "theory": "theory",
 }
 COLOURS = ("magma", "inferno", "viridis", "cividis", "jet")

@@ -277,6 +277,12 @@ def fem(cut: Cut) -> Tensor:
     return _by_library(library.FEM, cut)
 
 
+@method("SumCAM")
+def sumcam(cut: Cut) -> Tensor:
+    """α_v = 1: every channel counts alike, so that nothing can cancel."""
+    return cut.features.sum(1)
+
+
 @method("RandomCAM")
 def randomcam(cut: Cut) -> Tensor:
     """α_v uniform in [-1, 1], drawn from the image's own pixels as seed: what weights without any
