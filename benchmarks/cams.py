@@ -115,7 +115,7 @@ def theirs(name: str, network: Whole, images: Tensor) -> None:
 
 def ours(names: list[str], model: classifier.Classifier, images: Tensor) -> dict[str, Tensor]:
     """Any methods by our one call."""
-    return saliency_maps(model, images, names, opticam_steps=STEPS, opticam_lr=LR)
+    return saliency_maps(model, images, names, options={"Opti-CAM": {"steps": STEPS, "lr": LR}})
 
 
 def compare(geometry: str) -> pd.DataFrame:
@@ -169,7 +169,7 @@ def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
     dead, names = model.zone(224).dead_rows, [name for name in TABLE1 if name != "ScoreCAM"]
 
     def maps() -> dict[str, Tensor]:
-        return saliency_maps(model, batch, names, opticam_steps=2)
+        return saliency_maps(model, batch, names, options={"Opti-CAM": {"steps": 2}})
 
     found, times = {}, {}
     for kind in ("float32", "bfloat16"):
@@ -196,7 +196,7 @@ def memory() -> float:
     images = _images(100)
     before = _peak()
     saliency_maps(model, images, [*GRADIENT, "EigenCAM", "AblationCAM"])
-    saliency_maps(model, images[:32], ["Opti-CAM"], opticam_steps=1)
+    saliency_maps(model, images[:32], ["Opti-CAM"], options={"Opti-CAM": {"steps": 1}})
     saliency_maps(model, images[:1], ["ScoreCAM"])
     return _peak() - before
 

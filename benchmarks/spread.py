@@ -1,10 +1,9 @@
-"""How far honest runs of the same code and images lie apart: what `python -m walls.verify` may
-tolerate.
+"""How far honest runs of the same code and images lie apart: what `walls verify` may tolerate.
 
-    python -m benchmarks.spread                   every setting that hasn't run yet; writes
-    benchmarks/spread.{csv,md} python -m benchmarks.spread "1 thread"        this setting alone
-    python -m benchmarks.spread --preset smoke    a rehearsal on another preset, all of it in
-    --folder
+    python -m benchmarks.spread                   every setting that hasn't run yet;
+                                                  writes benchmarks/spread.{csv,md}
+    python -m benchmarks.spread "1 thread"        this setting alone
+    python -m benchmarks.spread --preset smoke    a rehearsal on another preset, all in --folder
 
 A setting changes the seed, the threads, the precision or the processor's instructions of what comes
 after the images: both trainings, the saliency maps, the tables. The images, the stacks and the
@@ -36,7 +35,7 @@ from benchmarks.measure import hardware
 from walls.base import paths
 from walls.paper import claims
 from walls.project import verify
-from walls.project.comparison import CHANCE, numbers, tolerances
+from walls.project.comparison import CHANCE, Read, in_folder, numbers, tolerances
 
 HERE = Path(__file__).resolve().parent
 STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen"]
@@ -91,7 +90,7 @@ def run(name: str, base: Path, folder: Path) -> dict:
     # Not by DVC, which would have the sweep of every wall run before: no accuracy, cell or claim is
     # made of it.
     call(copy, "walls.run", "paper", **(setting.variables or {}))
-    line = {"setting": name, **measured(verify.in_folder(copy))}
+    line = {"setting": name, **measured(in_folder(copy))}
     shutil.rmtree(copy)
     return line
 
@@ -104,7 +103,7 @@ def edit(file: Path, changed: dict) -> None:
             (values[part] if part else values)[last] = value
 
 
-def measured(read: verify.Read) -> dict:
+def measured(read: Read) -> dict:
     """A finished run's numbers, one per column."""
     train, ledger = (json.loads(read(f"metrics/{name}.json")) for name in ("train", "claims"))
     weights = yaml.safe_load(read("dvc.lock"))["stages"]["train@masked"]["outs"][0]["md5"][:8]
@@ -191,9 +190,16 @@ def report(table: pd.DataFrame, commit: str) -> str:
         for claim, found in counts.items()
     ]
     left = [name for name in SETTINGS if name not in set(table["setting"])]
-    shown = ["setting", "precision", "weights", "masked "
-                                                "top1", "baseline top1", "GradCAM, stack-mix, mean",
-             "GradCAM, stack-gen, mean"]  # fmt: skip
+    shown = [
+        "setting",
+        "precision",
+        "weights",
+        "masked top1",
+        "baseline top1",
+        "GradCAM, stack-mix, mean",
+        "GradCAM, stack-gen, mean",
+    ]
+    tolerated = pd.Series(tolerances(table), name="tolerance").rename_axis("")
     return f"""# How far honest runs lie apart
 
 `python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
@@ -219,13 +225,9 @@ Accuracies in %, µ×100. In the middle how far a number moves, at most, where o
 {CHANCE:.2f} standard deviations over all runs, for Table 1 of a method's mean or of its standard deviation, whichever is
 wider: the difference of two runs has √2 standard deviations, and a number lies four times that apart in one of
 {1 / (2 * stats.t.sf(4, max(len(table) - 1, 1))):,.0f} comparisons (Student's t: the deviation is that of {len(table)} runs).
-In `src/walls/verify.py`:
+`walls verify` takes them from spread.csv (points of an accuracy, µ×100):
 
-```python
-SPREAD = {{
-{chr(10).join(f'    "{name}": {value},' for name, value in tolerances(table).items())}
-}}
-```
+{tolerated.to_markdown(floatfmt=".1f")}
 """
 
 
@@ -245,13 +247,12 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.settings) - SETTINGS.keys():
         parser.error(f"got {', '.join(sorted(unknown))}; takes {', '.join(SETTINGS)}")
-    flags = (
-        verify.in_folder(Path("/proc"))("cpuinfo").split() if Path("/proc/cpuinfo").exists() else []
-    )
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
     # The last commit that touched what the results are made of.
     sources = [
         "src",
-        ":!src/walls/verify.py",
+        ":!src/walls/project",
         "notebooks",
         "dvc.yaml",
         "params.yaml",

@@ -1,8 +1,8 @@
 """Our training step against a plain loop in torchvision's style, and the loader against the step.
 
-    python -m benchmarks.training                    writes benchmarks/training.md (with a GPU:
-    training-gpu.md) python -m benchmarks.training --seconds 2        the same in a minute, for a
-    look, printed alone
+    python -m benchmarks.training                writes benchmarks/training.md
+                                                 (with a GPU: training-gpu.md)
+    python -m benchmarks.training --seconds 2    the same in a minute, printed alone
 
 The plain loop is torchvision's reference recipe with the paper's network: NCHW, ready-made float
 images, every row computed, and the dense layer's weights multiplied by the wall's mask after every

@@ -15,12 +15,17 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 FAMILIES = ("archives", "arguments", "checkpoints", "images", "params.yaml")
-LEAST, LEAST_EACH = 2000, 200  # different inputs that a whole run refuses, of all and of each family
+LEAST, LEAST_EACH = (
+    2000,
+    200,
+)  # different inputs that a whole run refuses, of all and of each family
 
 REFUSED: Counter[str] = Counter()  # family -> different inputs that were refused clearly
 TAKEN: Counter[str] = Counter()  # … and odd ones that were handled
 SEEN: set[tuple[str, int]] = set()
-LEFT_OUT: list[str] = []  # tests of a family that were deselected: then nothing is said of the total
+LEFT_OUT: list[
+    str
+] = []  # tests of a family that were deselected: then nothing is said of the total
 LONGEST = 1500  # characters of a line that somebody still reads
 # What a library's inside sounds like.
 FOREIGN = re.compile(

@@ -89,7 +89,16 @@ def cases():
         yield trained(batch_norm)
 
 
-@pytest.fixture(scope="module", params=[torch.float64, torch.float32], ids=["float64", "float32"])
+def slow_ones_in_bulk(names, slow=("ScoreCAM", "AblationCAM", "Opti-CAM")):
+    """The names as a test's cases, those that take many passes of the network marked."""
+    return [pytest.param(name, marks=pytest.mark.bulk if name in slow else ()) for name in names]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[torch.float64, pytest.param(torch.float32, marks=pytest.mark.bulk)],
+    ids=["float64", "float32"],
+)
 def networks(request):
     """Random and trained networks, with and without batch norm, and images whose predicted logit is
     positive.
@@ -100,26 +109,36 @@ def networks(request):
         with torch.no_grad():
             # Below 0 AblationCAM's library formula flips its sign: a test of its own.
             model.head[-1].bias += 3
-        maps = saliency_maps(model, images, list(PEERS))
-        found.append((model, images, maps))
+        found.append((model, images))
     return found, 1e-5 if request.param == torch.float64 else 1e-4
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", slow_ones_in_bulk(PEERS))
 def test_equal_to_the_librarys_own_call(networks, name, monkeypatch):
     found, tolerance = networks
     if tolerance == 1e-5:
         # The library rounds AblationCAM's scores to float32, then takes their small differences.
         unrounded = SimpleNamespace(**{**vars(np), "float32": np.float64})
         monkeypatch.setattr(sys.modules["pytorch_grad_cam.ablation_cam"], "np", unrounded)
-    for model, images, maps in found:
+    for model, images in found:
         raw, expected = raw_from_library(name, model, images)
-        ours = upscale(maps[name], 224)
+        ours = upscale(saliency_maps(model, images, [name])[name], 224)
         distance = (ours - expected).abs().amax((1, 2))
         if name in ARBITRARY_SIGN:  # either half of the map may be the one that is kept
             other = upscale(-raw.to(ours).clamp_max(0), 224)
             distance = distance.minimum((ours - other).abs().amax((1, 2)))
         assert distance.max() < tolerance
+
+
+@pytest.mark.bulk
+def test_together_as_alone(tiny):
+    """All the methods by one call, which share what they can."""
+    images, names = noise(2), list(methods.METHODS)
+    together = saliency_maps(tiny, images, names, options=steps(2))
+    assert list(together) == names
+    for name, maps in together.items():
+        alone = saliency_maps(tiny, images, [name], options=steps(2))[name]
+        assert torch.equal(maps, alone), name
 
 
 def test_every_single_layer_method_of_the_library_is_there():
@@ -134,15 +153,15 @@ def test_every_single_layer_method_of_the_library_is_there():
 
 
 @pytest.fixture
-def added():
+def added(monkeypatch):
     """A method of somebody's own, with a setting of its own, for as long as a test takes."""
+    monkeypatch.setitem(methods.METHODS, "PowerCAM", None)
 
-    @methods.method("SumCAM")
-    def sumcam(cut, power: float = 1.0):
+    @methods.method("PowerCAM")
+    def powercam(cut, power: float = 1.0):
         return cut.features.pow(power).sum(1)
 
-    yield "SumCAM"
-    del methods.METHODS["SumCAM"]
+    return "PowerCAM"
 
 
 def test_a_method_is_added_in_one_place(added, tiny):
@@ -189,7 +208,7 @@ def test_exactly_nothing_behind_the_wall(tiny, name):
     assert (values[~values.isnan()] == 0).all()
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", slow_ones_in_bulk(methods.METHODS))
 def test_maps_of_a_batch_are_the_single_images_maps(name):
     model, images = make_tiny().double(), noise(5).double()
     together = saliency_maps(model, images, [name], batch_size=5, options=steps(10))[name]
@@ -333,6 +352,7 @@ def test_images_without_features_have_empty_maps(tiny):
         assert (maps == 0).all(), name
 
 
+@pytest.mark.bulk
 def test_bfloat16_changes_the_maps_little(tiny):
     images, names = noise(3), ["GradCAM", "ScoreCAM", "AblationCAM", "Opti-CAM"]
     exact = saliency_maps(tiny, images, names, options=steps(2))

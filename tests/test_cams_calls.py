@@ -8,14 +8,15 @@ from conftest import noise
 from torch import nn
 
 from walls.network import classifier
+from walls.saliency import maps
 from walls.saliency.maps import saliency_maps
+from walls.saliency.methods import METHODS
 
 
 def test_no_images_have_no_maps(tiny):
-    maps = saliency_maps(tiny, torch.empty(0, 3, 224, 224), ["GradCAM", "FEM"])
-    assert {name: (raw.shape, raw.dtype) for name, raw in maps.items()} == dict.fromkeys(
-        ("GradCAM", "FEM"), ((0, 0, 0), torch.float32)
-    )
+    found = saliency_maps(tiny, torch.empty(0, 3, 224, 224), ["GradCAM", "FEM"])
+    kinds = {name: (tuple(raw.shape), raw.dtype) for name, raw in found.items()}
+    assert kinds == dict.fromkeys(("GradCAM", "FEM"), ((0, 0, 0), torch.float32))
 
 
 def test_images_and_targets_of_another_type_are_converted(tiny):
@@ -37,7 +38,10 @@ def test_a_bar_counts_the_maps_unless_someone_else_does(tiny, monkeypatch):
         def update(self, maps):
             told.append(maps)
 
-        def close(self):
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
             told.append("closed")
 
     monkeypatch.setattr(maps, "track", Bar)
@@ -68,13 +72,38 @@ def test_a_target_out_of_range_is_named(tiny):
         saliency_maps(tiny, noise(2), ["GradCAM"], torch.tensor([0, 5]))
 
 
-def test_opticam_takes_the_papers_steps_and_a_finite_rate(tiny):
-    given = saliency_maps(tiny, noise(1), ["Opti-CAM"], opticam_steps=50, opticam_lr=0.1)[
-        "Opti-CAM"
-    ]
-    assert torch.equal(saliency_maps(tiny, noise(1), ["Opti-CAM"])["Opti-CAM"], given)
-    with pytest.raises(ValueError, match="opticam_lr: got inf; takes a number above 0"):
-        saliency_maps(tiny, noise(1), ["Opti-CAM"], opticam_lr=float("inf"))
+def test_opticam_takes_the_papers_steps_and_rate(tiny):
+    images, papers = noise(1), {"steps": 50, "lr": 0.1}
+    given = saliency_maps(tiny, images, ["Opti-CAM"], options={"Opti-CAM": papers})["Opti-CAM"]
+    assert torch.equal(saliency_maps(tiny, images, ["Opti-CAM"])["Opti-CAM"], given)
+    for other in ({"steps": 3}, {"lr": 1.0}):
+        options = {"Opti-CAM": papers | other}
+        assert not torch.equal(
+            saliency_maps(tiny, images, ["Opti-CAM"], options=options)["Opti-CAM"], given
+        )
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"steps": 0}, "steps: got 0; takes 1 or more"),
+        ({"lr": 0.0}, "lr: got 0.0; takes a number above 0"),
+        ({"lr": float("inf")}, "lr: got inf; takes a number above 0"),
+        ({"lr": float("nan")}, "lr: got nan; takes a number above 0"),
+        ({"rate": 0.1}, "options: got rate of Opti-CAM; takes steps, lr"),
+    ],
+)
+def test_opticams_settings_that_are_none(tiny, settings, message):
+    with pytest.raises(ValueError) as error:
+        saliency_maps(tiny, noise(1), ["Opti-CAM"], options={"Opti-CAM": settings})
+    assert str(error.value) == message
+
+
+def test_options_of_a_method_without_any_and_of_no_method(tiny):
+    with pytest.raises(ValueError, match=r"^options: got steps of GradCAM; takes none$"):
+        saliency_maps(tiny, noise(1), ["GradCAM"], options={"GradCAM": {"steps": 1}})
+    with pytest.raises(ValueError, match=r"^methods: got OptiCAM"):
+        saliency_maps(tiny, noise(1), ["GradCAM"], options={"OptiCAM": {"steps": 1}})
 
 
 def test_features_without_a_convolution_take_three_channels():
@@ -95,9 +124,8 @@ def test_features_without_a_convolution_take_three_channels():
 
 
 def test_unknown_methods_are_named(tiny):
-    for name, told in (
-        ("GradCAMM", "GradCAMM"),
-        (100 * "x", 79 * "x"),
-    ):  # of a long one its beginning
-        with pytest.raises(ValueError, match=f"got {told}; takes GradCAM,"):
+    long = 100 * "x"  # of which its beginning is shown
+    for name, told in (("GradCAMM", "GradCAMM"), (long, 79 * "x")):
+        with pytest.raises(ValueError) as error:
             saliency_maps(tiny, noise(1), [name])
+        assert str(error.value) == f"methods: got {told}; takes {', '.join(METHODS)}"

@@ -80,6 +80,7 @@ def test_most_of_a_single_animal_is_above_the_dead_zone(species):
     )  # of 224: large enough to be told, never cut off
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("edge", [106, 154, 170, 202, 218])
 def test_each_animal_of_a_stack_keeps_to_its_side(edge):
     for species in range(10):
@@ -103,6 +104,7 @@ def test_stacks_scale_and_take_the_narrowest_zones():
         assert changed.shape == (size, size) and changed[:edge].any() and changed[edge:].any()
 
 
+@pytest.mark.bulk
 def test_background_tells_nothing_and_the_animal_everything():
     """Nearest class mean on coarse colours: of the corners it is guessing, of the animal's own
     pixels it is not.

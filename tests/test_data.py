@@ -1,19 +1,23 @@
 """The manifest, reading and augmentation."""
 
 import io
+import json
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torchvision.io import write_png
 from torchvision.transforms.v2 import RandomResizedCrop
 
 from walls.base import seeds
 from walls.images import loaders, reading, transforms
-from walls.sources import listing
+from walls.sources import critters, kinds, manifest
+from walls.sources import settings as data_settings
 from walls.sources.manifest import build
 from walls.sources.settings import Data
 
@@ -41,8 +45,8 @@ def test_critters_manifest(tmp_path):
 def test_a_set_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     build(settings(), 0, 64, tmp_path / "set")
     (tmp_path / "set" / "mine.txt").write_text("not ours")
-    rows = listing.rows
-    monkeypatch.setattr(listing, "rows", lambda *arguments: rows(*arguments) and 1 / 0)
+    write = critters.write
+    monkeypatch.setattr(critters, "write", lambda *arguments: write(*arguments) and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build(settings(classes=2), 0, 64, tmp_path / "set")
     assert loaders.read_manifest(tmp_path / "set")["class"].nunique() == 3
@@ -51,6 +55,35 @@ def test_a_set_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     build(settings(classes=2), 0, 64, tmp_path / "set")
     folders = sorted(path.name for path in (tmp_path / "set" / "images" / "train").iterdir())
     assert folders == ["rabbit", "tiger"] and (tmp_path / "set" / "mine.txt").exists()
+
+
+def test_a_source_is_one_function_under_its_name(tmp_path, monkeypatch):
+    """As kinds.py says: params.yaml takes the name, and the training learns of the crops."""
+    monkeypatch.setattr(kinds, "SOURCES", sources := dict(kinds.SOURCES))
+    for module in (data_settings, manifest):
+        monkeypatch.setattr(module, "SOURCES", sources)
+
+    @kinds.source("greys", root="needed", crop_area=(0.5, 0.75))
+    def greys(request):
+        for label in range(request.settings.classes):
+            yield "val", label, f"grey {label}", False, f"{request.root}/{label}.png"
+
+    wanted = settings(name="greys", root="photos", classes=2)
+    found = build(wanted, 0, 64, tmp_path)
+    assert found["path"].tolist() == [str(Path("photos").absolute() / f"{n}.png") for n in (0, 1)]
+    assert found["class"].tolist() == ["grey 0", "grey 1"] and not found["animal"].any()
+    assert json.loads((tmp_path / "source.json").read_text()) == {
+        "name": "greys",
+        "crop_area": [0.5, 0.75],
+    }
+    (conflict,) = settings(name="greys", root="gone").conflicts(None)
+    assert conflict == (
+        "data.root: got gone, which is no folder; takes the path of a folder of images with "
+        "data.name greys"
+    )
+    del sources["greys"]
+    with pytest.raises(ValidationError):
+        settings(name="greys")
 
 
 def test_names_that_look_like_numbers_stay_names(tmp_path):
@@ -101,8 +134,13 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
     assert seen[0].tolist() == [[0, 1, 100], [128, 156, 255]] and torch.equal(seen[0], seen[2])
 
 
-@pytest.mark.parametrize("values, message", [(np.full((2, 2), 70000, np.int32), "pixels of more than 16 bits"),
-                                             (np.full((2, 2), 0.5, np.float32), "floating-point pixels")])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (np.full((2, 2), 70000, np.int32), "pixels of more than 16 bits"),
+        (np.full((2, 2), 0.5, np.float32), "floating-point pixels"),
+    ],
+)
 def test_pixels_without_a_scale_are_refused(tmp_path, values, message):
     Image.fromarray(values).save(tmp_path / "image.tif")
     with pytest.raises(ValueError, match=rf"image\.tif: not a readable image \({message}"):
@@ -119,9 +157,19 @@ def test_the_decoders_give_pillows_pixels(tmp_path):
     )
     clear = colour.copy()
     clear.putalpha(90)
-    files = {"a.jpg": colour, "grey.jpg": colour.convert("L"), "cmyk.jpg": colour.convert("CMYK"), "a.png": colour,
-             "grey.png": colour.convert("L"), "palette.png": colour.convert("P"), "clear.png": clear,
-             "bits.png": colour.convert("1"), "a.webp": colour, "a.gif": colour.convert("P"), "a.tif": colour}  # fmt: skip
+    files = {
+        "a.jpg": colour,
+        "grey.jpg": colour.convert("L"),
+        "cmyk.jpg": colour.convert("CMYK"),
+        "a.png": colour,
+        "grey.png": colour.convert("L"),
+        "palette.png": colour.convert("P"),
+        "clear.png": clear,
+        "bits.png": colour.convert("1"),
+        "a.webp": colour,
+        "a.gif": colour.convert("P"),
+        "a.tif": colour,
+    }
     for name, image in files.items():
         image.save(tmp_path / name)
         expected = np.array(Image.open(tmp_path / name).convert("RGB"))

@@ -81,7 +81,10 @@ def test_tqdm_disable_says_nothing():
     """In a process of its own, as conftest.run starts it: tqdm reads the variable when it is
     imported.
     """
-    code = "import time; from walls import progress as p; p.FIRST = 0\nfor _ in p.track(range(3)): time.sleep(0.01)"
+    code = (
+        "import time; from walls.base import progress as p; p.FIRST = 0\n"
+        "for _ in p.track(range(3)): time.sleep(0.01)"
+    )
     assert run(ROOT, sys.executable, "-c", code).stderr == ""
     assert (
         run(ROOT, "env", "-u", "TQDM_DISABLE", sys.executable, "-c", code).stderr.count("\n") >= 1
@@ -98,4 +101,4 @@ def test_who_watches(monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         assert progress.at_a_terminal() is watched
     monkeypatch.setenv(progress.TERMINAL, "0")
-    assert progress.at_a_terminal() is False  # walls.run knows better than its kernel
+    assert progress.at_a_terminal() is False  # `walls run` knows better than its kernel

@@ -13,12 +13,15 @@ from torchvision import transforms
 from walls.images import loaders, reading, stacked
 from walls.images.loaders import read_manifest
 from walls.images.reading import read_image
+from walls.network.geometry import DeadZone
 from walls.sources import manifest
 from walls.sources.settings import Data
 from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
 
 HEADER = "dataset,seed,upper,lower,reason\n"
+ZONE = DeadZone((170, 5), (224, 14))  # the paper's
+HIGHER = DeadZone((138, 3), (224, 14))  # behind a wall of 11
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +33,12 @@ def source(tmp_path_factory):
     return folder
 
 
-def build(source, folder, edge=170, rejects="", seed=0, **changes):
+def build(source, folder, zone=ZONE, rejects="", seed=0, **changes):
     settings = {"images": 7, "mix_dir": None, "gen_dir": None, "generator": "critters"} | changes
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rejects.csv").write_text(HEADER + rejects)
     manifest = loaders.read_manifest(source, "val")
-    return stacks.build(
-        Stacks(**settings), manifest, edge, 224, seed, folder, folder / "rejects.csv"
-    )
+    return stacks.build(Stacks(**settings), manifest, zone, seed, folder, folder / "rejects.csv")
 
 
 def photograph(source, name):
@@ -58,8 +59,8 @@ def test_stack_mix_is_equation_6(source, tmp_path):
 
 
 def test_another_wall_moves_the_edge_in_both(source, tmp_path):
-    build(source, tmp_path / "a", edge=170)
-    build(source, tmp_path / "b", edge=138)
+    build(source, tmp_path / "a")
+    build(source, tmp_path / "b", zone=HIGHER)
     for dataset in stacked.DATASETS:
         (first, images), (second, moved) = (
             stacked.read(tmp_path / copy, dataset, 224) for copy in ("a", "b")
@@ -131,12 +132,12 @@ def test_the_committed_rejects_are_readable():
 
 
 def test_no_pair_comes_twice(source, tmp_path):
-    table = build(source, tmp_path, images=60)
+    table = build(source, tmp_path, images=60, generator=None)
     mix = table[table["dataset"] == "stack-mix"]
     assert len(mix) == 60 and not mix.duplicated(["upper", "lower"]).any()
     with pytest.raises(ValueError, match=r"repeat an earlier one; takes more data\.val_images"):
         build(
-            source, tmp_path / "more", images=100
+            source, tmp_path / "more", images=100, generator=None
         )  # 6 images of a class make 30 pairs, 3 classes 90
 
 
@@ -230,7 +231,7 @@ def test_ready_images_need_no_others(source, tmp_path):
     (tmp_path / "rejects.csv").write_text(HEADER)
     settings = Stacks(images=2, mix_dir=str(tmp_path / "ready"), gen_dir=None, generator=None)
     none = loaders.read_manifest(source, "val").iloc[:0]
-    table = stacks.build(settings, none, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    table = stacks.build(settings, none, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
     assert (
         table["dataset"].tolist() == ["stack-mix"]
         and (stacked.read(tmp_path, "stack-mix", 224)[1][:] == 9).all()
@@ -242,13 +243,13 @@ def test_only_animals_are_stacked(source, tmp_path):
     manifest["animal"] = manifest["class"] != "rabbit"
     (tmp_path / "rejects.csv").write_text(HEADER)
     settings = Stacks(images=6, mix_dir=None, gen_dir=None, generator=None)
-    table = stacks.build(settings, manifest, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    table = stacks.build(settings, manifest, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
     assert sorted(table["class"]) == ["tiger"] * 3 + ["tortoise"] * 3
     with pytest.raises(
         ValueError, match=r"none of the classes is an animal; takes data\.animals true"
     ):
         stacks.build(
-            settings, manifest.assign(animal=False), 170, 224, 0, tmp_path, tmp_path / "rejects.csv"
+            settings, manifest.assign(animal=False), ZONE, 0, tmp_path, tmp_path / "rejects.csv"
         )
 
 
@@ -259,18 +260,22 @@ def test_the_papers_sampling():
         {"label": labels, "class": [f"class {n}" for n in labels], "animal": labels < 398}
     )
     for seed in (0, 1):
-        drawn = [label for label, _ in stacks._sample_classes(manifest, 100, seed)]
+        places = stacks._places(manifest, 100, seed)
+        drawn = [place.label for place in places]
         assert len(set(drawn)) == 100 and max(drawn) < 398 and max(drawn) > 300
-    assert drawn != [label for label, _ in stacks._sample_classes(manifest, 100, 0)]
+        assert [place.index for place in places] == list(range(100))
+        assert [place.name for place in places] == [f"class {label}" for label in drawn]
+    assert drawn != [place.label for place in stacks._places(manifest, 100, 0)]
 
 
 def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
-    manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val",
-                             "animal": True})  # fmt: skip
+    manifest = pd.DataFrame(
+        {"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"]}
+    ).assign(split="val", animal=True)
     (tmp_path / "rejects.csv").write_text(HEADER)
+    settings = Stacks(images=2, mix_dir=None, gen_dir=None, generator=None)
     with pytest.raises(ValueError, match="class b has one validation image"):
-        stacks.build(Stacks(images=2, mix_dir=None, gen_dir=None, generator=None), manifest, 170, 224, 0, tmp_path,
-                     tmp_path / "rejects.csv")  # fmt: skip
+        stacks.build(settings, manifest, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
 
 
 def test_larger_photographs_take_the_place_of_a_classs_images(source, tmp_path):
@@ -279,18 +284,19 @@ def test_larger_photographs_take_the_place_of_a_classs_images(source, tmp_path):
     for key, count in (("rabbit", 3), ("tiger", 1), ("unknown", 2)):  # one tiger can't be paired
         (tmp_path / "photos" / key).mkdir(parents=True)
         for n in range(count):
-            pixels[f"{key}/{n}.png"] = torch.randint(256, (3, 224, 224), dtype=torch.uint8,
-                                                     generator=torch.Generator().manual_seed(n))  # fmt: skip
-            Image.fromarray(pixels[f"{key}/{n}.png"].permute(1, 2, 0).numpy()).save(
-                tmp_path / "photos" / key / f"{n}.png"
-            )
+            random, name = torch.Generator().manual_seed(n), f"{key}/{n}.png"
+            pixels[name] = torch.randint(256, (3, 224, 224), dtype=torch.uint8, generator=random)
+            image = Image.fromarray(pixels[name].permute(1, 2, 0).numpy())
+            image.save(tmp_path / "photos" / name)
     build(source, tmp_path / "out", photos=str(tmp_path / "photos"), generator=None)
     table, images = stacked.read(tmp_path / "out", "stack-mix", 224)
     assert set(table["class"]) == {"rabbit", "tiger", "tortoise"}
     for row, image in zip(table.to_dict("records"), images, strict=True):
         assert (row["upper"] in pixels) == (row["lower"] in pixels) == (row["class"] == "rabbit")
         if row["upper"] in pixels:
-            assert torch.equal(image, stacks.stack(pixels[row["upper"]], pixels[row["lower"]], 170))
+            assert torch.equal(
+                image, stacks.stack(pixels[row["upper"]], pixels[row["lower"]], ZONE)
+            )
     shutil.rmtree(tmp_path / "photos" / "rabbit")
     with pytest.raises(
         ValueError, match=r"stacks\.photos: .* has two photographs of none of the classes"

@@ -13,6 +13,8 @@ from conftest import run
 
 from walls.project import pack
 
+pytestmark = pytest.mark.pipeline
+
 
 @pytest.fixture(scope="module")
 def packed(smoke, tmp_path_factory):
