@@ -277,17 +277,21 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.bulk
-def test_the_readmes_snippets_run(monkeypatch):
+def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     """In order and in one namespace, as a reader would type them."""
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
     monkeypatch.setattr(maps, "METHODS", methods.METHODS)
+    monkeypatch.chdir(tmp_path)
     namespace: dict = {}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for snippet in SNIPPETS:
             exec(snippet, namespace)
-    first, second, third = printed.getvalue().splitlines()
-    assert len(SNIPPETS) == 2 and first == "54" and "'HiResCAM': tensor([0., 0.]" in second
-    assert third == "torch.Size([2, 14, 14])" and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
+    assert len(SNIPPETS) == 3 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
+    *table, dead_rows, activities, shape = printed.getvalue().splitlines()
+    assert "0.0 [0.0, 0.0]" in table[-1] and table[-1].endswith("blind behind the wall")
+    assert (tmp_path / "report" / "report.html").is_file()
+    assert dead_rows == "54" and "'HiResCAM': tensor([0., 0.]" in activities
+    assert shape == "torch.Size([2, 14, 14])"
 
 
 @pytest.mark.pipeline
@@ -296,7 +300,7 @@ def test_a_method_moved_to_the_others_leaves_the_tests_green(tmp_path):
     that speak of methods.
     """
     project = copy_tree(tmp_path / "project")
-    function, name = re.search(r'@method\("(\w+)"\).*?(?=\n\n)', SNIPPETS[1], re.DOTALL).group(0, 1)
+    function, name = re.search(r'@method\("(\w+)"\).*?(?=\n\n)', SNIPPETS[2], re.DOTALL).group(0, 1)
     file, params = project / "src/walls/saliency/methods.py", project / "params.yaml"
     file.write_text(file.read_text().replace("\n\nclass _Head", f"\n\n{function}\n\n\nclass _Head"))
     before = params.read_text()

@@ -75,9 +75,9 @@ class Report:
         """What the map of a method follows in the hidden part, by 95% intervals over classes.
 
         blind behind the wall: µ is 0 on every image, whatever lies there. lights up whatever lies
-        there: µ is above 5 even with grey. Else, sees the object: µ with another object of the class
-        exceeds µ with one of another class. Else, sees content: µ with another class exceeds µ with
-        grey. not settled by these images: none of these. An empty map counts as 0.
+        there: µ is above 5 even with grey. Else, sees the object: µ with another object of the
+        class exceeds µ with one of another class. Else, sees content: µ with another class exceeds
+        µ with grey. not settled by these images: none of these. An empty map counts as 0.
         Raises ValueError for a method that was not checked.
         """
         own = self.table[self.table["method"] == method]

@@ -1,4 +1,4 @@
-"""Photographs for a trained network: foolbox's twenty of ImageNet's classes, or a user's folder."""
+"""Photographs for a trained network: foolbox's twenty of ImageNet, or a user's folder."""
 
 import importlib.util
 import re
