@@ -1,0 +1,182 @@
+"""Part a: what of the dead zone and of the saliency maps is the same on the device as on a processor, and within what.
+
+The dead zone: logits computed at full height, on the device, before and after everything below the edge was replaced, bit by
+bit, in every precision and memory layout; and, so that the comparison can fail, after the row above the edge was. The maps:
+every method's, upscaled, in [0, 1], and their µ×100, against the same call on the processor in float32 (and in float64).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.run import Run
+from walls import activity, cams, critters, data, methods, models
+
+PRECISIONS = ("float32", "float32, TF32", "bfloat16")
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
+SMALL = {"width": 0.125, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9}
+PAPERS = {"width": 1.0, "dense": 4096, "classes": 1000, "batch_norm": False, "wall_rows": 9}
+TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": True, "wall_rows": 9}
+SIZE = 224
+# What is compared with what: the device's precision, the processor's type.
+PAIRS = {"float32": torch.float32, "float32, TF32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+SCORECAM = "ScoreCAM"  # on a processor it takes as long as all the others
+
+
+def measure(run: Run) -> str:
+    """Write exactness.json; the result in a sentence."""
+    found: dict = {"networks": {}, "sealed": [], "maps": [], "errors": {}}
+    images = stacked(8)
+    for name, network, count, steps in networks(run):
+        zone = network.zone(SIZE)
+        found["networks"][name] = {"config": network.config, "maps of": count, "opticam_steps": steps}
+        on_processor = models.certify(network, SIZE, data.normalise(images), 0)
+        found["networks"][name]["certificate, on the processor"] = asdict(on_processor) | {"holds": on_processor.holds}
+        run.keep("exactness", found)
+        rows = run.attempt(f"{name}: dead zone", lambda n=network, z=zone: sealed(n, images, z.seen_rows, run.device),
+                           found["errors"])  # fmt: skip
+        found["sealed"] += [{"network": name} | row for row in rows or []]
+        run.keep("exactness", found)
+        run.say(f"  {name}: {summary(rows or [])}")
+    for name, network, count, steps in networks(run):
+        for row in compared(run, network, data.normalise(images[:count]), steps, found["errors"]):
+            found["maps"].append({"network": name, "images": count} | row)
+            run.keep("exactness", found)
+        run.say(f"  {name}: maps of {len(methods.METHODS)} methods compared")
+    return f"{summary(found['sealed'])}; {widest(found['maps'])}"
+
+
+def networks(run: Run) -> Iterator[tuple[str, models.Classifier, int, int]]:
+    """A name, a network in evaluation mode, how many images' maps are compared, with how many steps of Opti-CAM."""
+    if run.weights:
+        yield "trained, 1/8 of VGG16's width", models.load(run.weights), 4, 50
+    else:
+        yield "seeded, 1/8 of VGG16's width", models.seeded(0, **(TINY if run.tiny else SMALL)).eval(), 4, 2 if run.tiny else 50
+    if not run.tiny:
+        yield "seeded, the paper's", models.seeded(0, **PAPERS).eval(), 1, 5
+
+
+def stacked(count: int) -> Tensor:
+    """Drawn images of two animals each, above and below the edge: uint8 (count, 3, 224, 224)."""
+    drawn = [torch.from_numpy(critters.draw_stack(0, index, index % 10, 170, SIZE)) for index in range(count)]
+    return torch.stack(drawn).permute(0, 3, 1, 2)
+
+
+def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.device) -> list[dict]:
+    """Per precision and layout: which changes below `edge` left every bit of the logits, on the full-height computation.
+
+    `images`: uint8 (N, 3, H, W). `again`: the same images twice, without which nothing follows from the others.
+    `largest_change`: of a logit, over all changes below the edge; the gradients are the largest |∂logit/∂pixel|.
+    """
+    random = torch.Generator().manual_seed(0)
+    above = data.normalise(images)[:, :, :edge]
+    noise = torch.randn(len(images), 3, images.shape[2] - edge, images.shape[3], generator=random)
+    wide = noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30)
+    below = {"again": data.normalise(images)[:, :, edge:], "replaced": data.normalise(images.roll(1, 0).flip(3))[:, :, edge:],
+             "noise": noise, "extreme": wide}  # fmt: skip
+    model = deepcopy(network).to(device).eval().requires_grad_(False)
+    rows = []
+    for precision in PRECISIONS:
+        for layout, kind in LAYOUTS.items():
+            model.to(memory_format=kind)
+
+            def logits(x: Tensor, kind: torch.memory_format = kind) -> Tensor:
+                return model.head(model.features(x.contiguous(memory_format=kind))).float()
+
+            with rounding(precision, device):
+                original = torch.cat([above, below["again"]], 2).to(device)
+                row, edged = original.clone(), original.clone().requires_grad_()
+                row[:, :, edge - 1] = row[:, :, edge - 1].roll(1, 0)
+                with torch.no_grad():
+                    before = logits(original)
+                    after = {name: logits(torch.cat([above, part], 2).to(device)) for name, part in below.items()}
+                    moved = logits(row)
+                (gradient,) = torch.autograd.grad(logits(edged).square().sum(), edged)
+            change = max(float((x - before).abs().max()) for name, x in after.items() if name != "again")
+            rows.append({
+                "precision": precision, "layout": layout, "images": len(images),
+                **{name: torch.equal(x, before) for name, x in after.items()}, "largest_change": change,
+                "largest_logit": float(before.abs().max()), "row_above_counts": not torch.equal(moved, before),
+                "dead_gradient": float(gradient[:, :, edge:].abs().max()),
+                "edge_gradient": float(gradient[:, :, edge - 1].abs().max()),
+            })  # fmt: skip
+    return rows
+
+
+def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, errors: dict) -> Iterator[dict]:
+    """Per method and pair of computations: the largest difference of an upscaled map's pixels and of µ×100.
+
+    `images`: normalised. Also how far the processor's own float32 is from its float64, which no device can be blamed for.
+    """
+    names = list(methods.METHODS)
+    began = run.clock()
+    targets = network(images).argmax(1)
+    exact: dict[torch.dtype, dict[str, Tensor]] = {}
+    exact[torch.float32] = maps(network, images, names, targets, steps)
+    took = run.clock() - began
+    run.say(f"    on the processor, float32: {took:.1f} s")
+    for pair, kind in PAIRS.items():
+        if kind not in exact:
+            few = names if took < 5 else [name for name in names if name != SCORECAM]
+            if 2.5 * took > run.left():
+                errors[f"{network.config['width']:g}: float64"] = "left out: no time"
+                return
+            exact[kind] = maps(deepcopy(network).double(), images.double(), few, targets, steps)
+            for name in few:
+                yield row(name, "processor: float32 to float64", network, exact[torch.float32][name], exact[kind][name])
+        moved = deepcopy(network).to(run.device, kind)
+        with rounding(pair, run.device):
+            here = run.attempt(pair, lambda m=moved, k=kind: maps(m, images.to(run.device, k), list(exact[k]),
+                                                                  targets.to(run.device), steps), errors)  # fmt: skip
+        for name, values in (here or {}).items():
+            yield row(name, pair, network, values, exact[kind][name])
+
+
+def maps(model: models.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int) -> dict[str, Tensor]:
+    """Raw maps on the processor, in float64, whatever computed them."""
+    with torch.no_grad():
+        found = cams.saliency_maps(model, images, names, targets, opticam_steps=steps, progress=lambda maps: None)
+    return {name: values.double().cpu() for name, values in found.items()}
+
+
+def row(name: str, pair: str, network: models.Classifier, one: Tensor, other: Tensor) -> dict:
+    """Two computations of one method's maps, compared as a user sees them."""
+    up = [cams.upscale(values, SIZE) for values in (one, other)]
+    mu = [activity.activity(values, network.zone(SIZE).dead_rows) for values in up]
+    return {
+        "method": name, "pair": pair, "map": float((up[0] - up[1]).abs().max()),
+        "mu": float(100 * (mu[0] - mu[1]).abs().nan_to_num().max()),
+        "empty": int(mu[0].isnan().sum()), "empty there": int(mu[1].isnan().sum()),
+        "behind the wall": float(up[0][:, -network.zone(SIZE).dead_rows :].max()),
+    }  # fmt: skip
+
+
+@contextmanager
+def rounding(precision: str, device: torch.device) -> Iterator[None]:
+    """What a device may round to: `float32, TF32` lets it shorten both convolutions and products; bfloat16 is autocast."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "float32, TF32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def summary(rows: list[dict]) -> str:
+    """In how many settings every logit kept its bits."""
+    kept = sum(row["replaced"] and row["noise"] and row["extreme"] for row in rows)
+    return f"logits keep every bit in {kept} of {len(rows)} settings"
+
+
+def widest(rows: list[dict]) -> str:
+    """How far float32 on the device is from float32 on the processor, over all methods."""
+    plain = [row for row in rows if row["pair"] == "float32"]
+    if not plain:
+        return "no maps compared"
+    worst = max(plain, key=lambda row: row["mu"])
+    return f"float32 µ×100 within {worst['mu']:.2g} of the processor's ({worst['method']})"
