@@ -96,7 +96,7 @@ def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.
                     after = {name: logits(torch.cat([above, part], 2).to(device)) for name, part in below.items()}
                     moved = logits(row)
                 (gradient,) = torch.autograd.grad(logits(edged).square().sum(), edged)
-            change = max(float((x - before).abs().max()) for name, x in after.items() if name != "again")
+            change = max(float((x - before).abs().nan_to_num(torch.inf).max()) for name, x in after.items() if name != "again")
             rows.append({
                 "precision": precision, "layout": layout, "images": len(images),
                 **{name: torch.equal(x, before) for name, x in after.items()}, "largest_change": change,
