@@ -21,46 +21,23 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu import archive
+from benchmarks.gpu import archive, exactness, networks, steps
 from benchmarks.gpu.run import Run, go, table
 from walls import record
 
 PACKAGES = ("torch", "torchvision", "numpy", "grad-cam", "torchcam", "timm", "accelerate")
 
 
-def exactness_part(run: Run) -> str:
-    from benchmarks.gpu import exactness  # here, not above: what one part can't import must not stop the others
-
-    return exactness.measure(run)
-
-
-def steps_part(run: Run) -> str:
-    from benchmarks.gpu import steps
-
-    return steps.measure(run)
-
-
-def maps_part(run: Run) -> str:
-    from benchmarks.gpu import maps
+def peers(run: Run) -> str:
+    """Part c."""
+    from benchmarks.gpu import maps  # here, not above: where a peer is missing, the other parts must run
 
     return maps.measure(run)
 
 
-def networks_part(run: Run) -> str:
-    from benchmarks.gpu import networks
-
-    return networks.measure(run)
-
-
-def prepare(*arguments: object) -> str:
-    from benchmarks.gpu import networks
-
-    return networks.prepare(*arguments)
-
-
 # What each part is called, its share of 480 seconds, what runs it.
-PARTS = {"a": ("the dead zone and the maps", 60, exactness_part), "b": ("the training step", 110, steps_part),
-         "c": ("saliency maps against peers", 80, maps_part), "d": ("networks, Table 1, control", 230, networks_part)}  # fmt: skip
+PARTS = {"a": ("the dead zone and the maps", 60, exactness.measure), "b": ("the training step", 110, steps.measure),
+         "c": ("saliency maps against peers", 80, peers), "d": ("networks, Table 1, control", 230, networks.measure)}  # fmt: skip
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -103,7 +80,7 @@ def measure(given: argparse.Namespace) -> int:
         run.say(f"{about['device']}; {about['processor']}, {about['cores']} cores; {', '.join(about['versions'])}")
         if set(given.parts) & {"b", "d"}:
             where = [path and path.absolute() for path in (given.archive, given.photographs)]
-            run.prepared = pool.submit(prepare, Path(scratch) / "images", *where, given.tiny)
+            run.prepared = pool.submit(networks.prepare, Path(scratch) / "images", *where, given.tiny)
         done = go(run, {letter: part for letter, part in PARTS.items() if letter in given.parts}, about)
         print(f"\n{table(done)}\n", flush=True)
         run.say(f"written to {given.out}: " + ", ".join(
@@ -113,8 +90,6 @@ def measure(given: argparse.Namespace) -> int:
 
 def machine(device: torch.device) -> dict:
     """What the run was made on."""
-    from benchmarks.gpu import steps
-
     versions = [f"Python {platform.python_version()}"]
     for package in PACKAGES:
         try:

@@ -30,7 +30,7 @@ SCORECAM = "ScoreCAM"  # on a processor it takes as long as all the others
 def measure(run: Run) -> str:
     """Write exactness.json; the result in a sentence."""
     found: dict = {"networks": {}, "sealed": [], "maps": [], "errors": {}}
-    images = stacked(8)
+    images = stacked(2 if run.tiny else 8)
     for name, network, count, steps in networks(run):
         zone = network.zone(SIZE)
         found["networks"][name] = {"config": network.config, "maps of": count, "opticam_steps": steps}
@@ -55,7 +55,8 @@ def networks(run: Run) -> Iterator[tuple[str, models.Classifier, int, int]]:
     if run.weights:
         yield "trained, 1/8 of VGG16's width", models.load(run.weights), 4, 50
     else:
-        yield "seeded, 1/8 of VGG16's width", models.seeded(0, **(TINY if run.tiny else SMALL)).eval(), 4, 2 if run.tiny else 50
+        kind = TINY if run.tiny else SMALL
+        yield "seeded, 1/8 of VGG16's width", models.seeded(0, **kind).eval(), *((2, 2) if run.tiny else (4, 50))
     if not run.tiny:
         yield "seeded, the paper's", models.seeded(0, **PAPERS).eval(), 1, 5
 
@@ -82,7 +83,7 @@ def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.
     rows = []
     for precision in PRECISIONS:
         for layout, kind in LAYOUTS.items():
-            model.to(memory_format=kind)
+            model.features.to(memory_format=kind)
 
             def logits(x: Tensor, kind: torch.memory_format = kind) -> Tensor:
                 return model.head(model.features(x.contiguous(memory_format=kind))).float()
@@ -113,9 +114,10 @@ def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, e
     `images`: normalised. Also how far the processor's own float32 is from its float64, which no device can be blamed for.
     """
     names = list(methods.METHODS)
-    began = run.clock()
     targets = network(images).argmax(1)
     exact: dict[torch.dtype, dict[str, Tensor]] = {}
+    names = working(run, network, images, names, errors)
+    began = run.clock()
     exact[torch.float32] = maps(network, images, names, targets, steps)
     took = run.clock() - began
     run.say(f"    on the processor, float32: {took:.1f} s")
@@ -134,6 +136,16 @@ def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, e
                                                                   targets.to(run.device), steps), errors)  # fmt: skip
         for name, values in (here or {}).items():
             yield row(name, pair, network, values, exact[kind][name])
+
+
+def working(run: Run, network: models.Classifier, images: Tensor, names: list[str], errors: dict) -> list[str]:
+    """The methods that the device computes without an error, tried one by one on the first image; also a warm-up."""
+    moved, one, done = deepcopy(network).to(run.device).eval(), images[:1].to(run.device), []
+    for name in names:
+        found = run.attempt(f"{name} on the device", lambda n=name: cams.saliency_maps(
+            moved, one, [n], opticam_steps=1, progress=lambda maps: None), errors)  # fmt: skip
+        done += [name] if found else []
+    return done
 
 
 def maps(model: models.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def measure(run: Run) -> str:
 
 def network_of(run: Run, geometry: str, cut: dict) -> tuple[models.Classifier, nn.Module, nn.Module, Tensor]:
     """Ours, the peers' view of the same network, the layer that they hook, and images enough for every turn."""
-    images = data.normalise(exactness.stacked(2 if run.tiny else 16)).to(run.device)
+    images = data.normalise(exactness.stacked(3 if run.tiny else 16)).to(run.device)
     if geometry != LITE:
         settings = TINY if run.tiny else peers.GEOMETRIES["paper"]
         model = models.seeded(0, **settings).eval().to(run.device)

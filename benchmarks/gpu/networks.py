@@ -28,7 +28,7 @@ from walls import claims, data, evaluation, geometry, models, params, sources, s
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = ROOT / "presets" / "tiny-imagenet.yaml"
-BATCH, MOST_EPOCHS = 128, 40
+BATCH, MOST_EPOCHS, TINY_EPOCHS = 128, 40, 3
 MODEL = {"width": 1.0, "dense": 4096}
 TINY = {"width": 0.0625, "dense": 32}
 DRAWN = {"name": "critters", "root": None, "animals": False, "classes": 3, "train_images": 24, "val_images": 12}
@@ -71,7 +71,7 @@ def prepare(folder: Path, packed: Path | None, photographs: Path | None, tiny: b
 def measure(run: Run) -> str:
     """Write networks.json, table1.csv and pictures.zip; the result in a sentence."""
     found: dict = {"errors": {}, "train": {}, "control": [], "claims": []}
-    folder = Path(run.prepared.result(timeout=max(run.left(), 1)))
+    folder = run.images()
     p = params.check(yaml.safe_load((folder.parent / "params.yaml").read_text(encoding="utf-8")))
     train_set = data.Images(data.read_manifest(folder, "train"), p.image_size, data.CROP_AREA[p.data.name], p.seed)
     val_set = data.Images(data.read_manifest(folder, "val"), p.image_size)
@@ -97,6 +97,8 @@ def measure(run: Run) -> str:
     images = pictures[:]
     found["sealed"] = run.attempt("dead zone on the device", lambda: exactness.sealed(
         masked, images[:8], facts["seen_rows"], run.device), found["errors"])  # fmt: skip
+    able = exactness.working(run, masked, data.normalise(images[:1]), p.cams.methods, found["errors"])
+    p = p.model_copy(update={"cams": p.cams.model_copy(update={"methods": able})})
     measured, took = measured_on(run, masked, images, rows, SAME, p, facts, kept)
     table = claims.with_uniform(claims.table1(measured.assign(dataset="stack-mix"), p.seed), facts["dead_share"])
     table.to_csv(run.out / "table1.csv", index=False, float_format="%.4f", lineterminator="\n")
@@ -158,7 +160,7 @@ def planned(run: Run, pace: dict, p: params.Params, train_set: data.Images) -> t
     share = run.left() * (1 - EVALUATING)
     steps_each = len(train_set) // p.train.batch_size
     an_epoch = sum(1.05 * steps_each * one["step"] + one["validation"] for one in pace.values())
-    epochs = min(MOST_EPOCHS, int((share - sum(one["validation"] for one in pace.values())) / an_epoch))
+    epochs = min(TINY_EPOCHS if run.tiny else MOST_EPOCHS, int((share - sum(one["validation"] for one in pace.values())) / an_epoch))
     run.say(f"  an epoch of both networks: {an_epoch:.1f} s; {epochs} fit in {share:.0f} s")
     if epochs >= 1:
         return epochs, train_set

@@ -51,6 +51,12 @@ class Run:
         """Seconds that the part has left; below 0 where it is late."""
         return self.ends - self.clock()
 
+    def images(self) -> Path:
+        """The folder of part d's images, once they are made."""
+        if self.prepared is None:
+            raise ValueError("no images were made; takes part b or d among --parts")
+        return Path(self.prepared.result(timeout=max(self.left(), 1)))
+
     def say(self, text: str) -> None:
         """A line of progress, with the time."""
         print(f"[{self.clock():6.1f} s] {text}", flush=True)

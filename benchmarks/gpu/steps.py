@@ -9,7 +9,6 @@ plain loop runs in channels-last too, and both are compiled where time is left.
 import os
 from collections.abc import Callable
 from itertools import count, repeat
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -36,7 +35,7 @@ def measure(run: Run) -> str:
                    "errors": {}}  # fmt: skip
     each = min(7.0, run.left() / 14)
     accelerator = Accelerator(cpu=run.device.type == "cpu", mixed_precision="no")
-    loading = run.attempt("loader", lambda: loader(run, batch, each / 3), found["errors"])
+    loading = run.attempt("loader", lambda: loader(run, batch, each / 4, found["errors"]), found["errors"])
     found["loader"] = loading or []
     run.keep("steps", found)
     for variants in (EAGER, COMPILED):
@@ -118,22 +117,26 @@ def stepper(
     return lambda: loop.step(ready, labels)
 
 
-def loader(run: Run, batch: int, seconds: float) -> list[dict]:
-    """Images per second of the loader alone, by its workers: the images of part d, and photographs of a larger size."""
-    workers = cores()
-    numbers = [0, 1] if run.tiny else sorted({1, max(1, workers // 2), max(1, workers - 1)})
+def loader(run: Run, batch: int, seconds: float, errors: dict) -> list[dict]:
+    """Images per second of the loader alone, by its workers: photographs of a usual size, and the images of part d."""
+    numbers = [0, 1] if run.tiny else sorted({1, max(1, cores() // 2), max(1, cores() - 1)})
     _, photographs = plain.draw(run.scratch / "drawn", 8 if run.tiny else 128)
-    kinds = {"photographs, JPEG, 500 × 375": plain.images_of(photographs * (-(-2 * batch // len(photographs))))}
-    if run.prepared is not None:
-        manifest = data.read_manifest(Path(run.prepared.result(timeout=max(run.left(), 1))), "train")
-        kinds["the images of part d"] = data.Images(manifest, 224, (0.25, 1.0))
+    rows = paces(run, "photographs, JPEG, 500 × 375", plain.images_of(photographs * -(-2 * batch // len(photographs))),
+                 batch, numbers, seconds)  # fmt: skip
+    trained = run.attempt("the images of part d", lambda: data.read_manifest(run.images(), "train"), errors)
+    if trained is not None:
+        rows += paces(run, "the images of part d", data.Images(trained, 224, (0.25, 1.0)), batch, numbers, seconds)
+    return rows
+
+
+def paces(run: Run, kind: str, images: data.Images, batch: int, workers: list[int], seconds: float) -> list[dict]:
+    """The same for one kind of images."""
     rows = []
-    for kind, images in kinds.items():
-        for number in numbers:
-            flow = iter(data.loader(images, min(batch, len(images)), number, count(1)))
-            pace = plain.flow(flow, min(batch, len(images)), next, seconds)
-            rows.append({"images": kind, "workers": number, "cores": workers, "images_per_s": pace})
-            run.say(f"  loader, {kind}, {number} workers: {pace:.0f} images/s")
+    for number in workers:
+        flow = iter(data.loader(images, min(batch, len(images)), number, count(1)))
+        pace = plain.flow(flow, min(batch, len(images)), next, seconds)
+        rows.append({"images": kind, "workers": number, "cores": cores(), "images_per_s": pace})
+        run.say(f"  loader, {kind}, {number} workers: {pace:.0f} images/s")
     return rows
 
 
