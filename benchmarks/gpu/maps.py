@@ -37,7 +37,8 @@ def measure(run: Run) -> str:
         made = run.attempt(geometry, partial(network_of, run, geometry, found["cut"]), found["errors"])
         if made is None:
             continue
-        groups = {name: names for name, names in peers.GROUPS.items() if geometry != LITE or name != "Opti-CAM"}
+        without = (["Opti-CAM"] if geometry == LITE else []) + (["ScoreCAM", "AblationCAM"] if run.tiny and geometry == LITE else [])
+        groups = {name: names for name, names in peers.GROUPS.items() if name not in without}
         ends = run.clock() + share * run.left()
         for number, (group, names) in enumerate(groups.items()):
             seconds = (ends - run.clock()) / (len(groups) - number)

@@ -66,11 +66,20 @@ class Run:
         with paths.whole(self.out / f"{name}.json") as partial:
             partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    def attempt(self, what: str, work: Callable[[], Any], errors: dict[str, str]) -> Any:
-        """What `work` returns; None where it raises, which is said and noted in `errors`."""
+    def attempt(
+        self, what: str, work: Callable[[], Any], errors: dict[str, str], seconds: float | None = None
+    ) -> Any:
+        """What `work` returns; None where it raises or takes longer than `seconds`, which is said and noted in `errors`."""
         try:
-            return work()
+            if seconds is None:
+                return work()
+            with limit(seconds):
+                return work()
         except Exception as error:
+            errors[what] = told(error)
+        except OutOfTime as error:
+            if seconds is None:
+                raise
             errors[what] = told(error)
         # Outside the handler the traceback no longer holds the tensors.
         self.say(f"  {what} failed: {errors[what]}")
@@ -126,13 +135,16 @@ def limit(seconds: float) -> Iterator[None]:
     def over(*_: object) -> None:
         raise OutOfTime(f"its {seconds:.0f} s are over")
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5)  # again: a destructor may swallow the first one
+    before, began = signal.signal(signal.SIGALRM, over), time.perf_counter()
+    # Again and again: a destructor may swallow the first one.
+    outer, _ = signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01), 5)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if outer:  # that of a limit around this one
+            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.perf_counter() - began), 0.01), 5)
 
 
 def table(record: dict) -> str:

@@ -39,14 +39,14 @@ def measure(run: Run) -> str:
     found["loader"] = loading or []
     run.keep("steps", found)
     for variants in (EAGER, COMPILED):
-        for precision in PRECISIONS:
+        for precision in PRECISIONS if variants is EAGER or not run.tiny else ["float32"]:
             if run.left() < (COMPILING if variants is COMPILED and not run.tiny else each):
                 found["errors"][f"{', '.join(variants)}, {precision}"] = "left out: no time"
                 continue
             rows = run.attempt(
                 f"{precision}, {' and '.join(variants)}",
                 lambda v=variants, p=precision: turns(run, accelerator, network, v, p, batch, size, wall, each),
-                found["errors"])  # fmt: skip
+                found["errors"], run.left() if variants is COMPILED else None)  # fmt: skip
             found["steps"] += rows or []
             run.keep("steps", found)
             accelerator.free_memory()
