@@ -57,7 +57,8 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--larger", type=Path, metavar="ZIP", help="photographs …/WNID/*.JPEG, whose classes go first")
     parser.add_argument("--make-photographs", nargs=3, type=Path, metavar=("SOURCE", "TARGET", "ARCHIVE"),
                         help="unpack from a zip the photographs of the classes that an archive holds")  # fmt: skip
-    parser.add_argument("--page", type=Path, metavar="DIR", help="write benchmarks/gpu.md and gpu.csv from what --out left")
+    parser.add_argument("--page", nargs="+", type=Path, metavar="DIR", help="write benchmarks/gpu.md and gpu.csv from what --out "
+                        "left; of several, each part from the last one that ran it")  # fmt: skip
     parser.add_argument("--showcase", type=Path, metavar="DIR", help="write showcase/tiny-imagenet-gpu from what --out left")
     return parser.parse_args(arguments)
 

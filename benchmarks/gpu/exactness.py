@@ -1,7 +1,7 @@
 """Part a: what of the dead zone and of the saliency maps is the same on the device as on a processor, and within what.
 
-The dead zone: logits computed at full height, on the device, before and after everything below the edge was replaced, bit by
-bit, in every precision and memory layout; and, so that the comparison can fail, after the row above the edge was. The maps:
+The dead zone: logits, and the features they are made of, computed at full height, on the device, before and after everything below the edge was replaced, bit by
+bit, in every precision and memory layout; and, so that the comparison can fail, after the 16 rows above the edge were. The maps:
 every method's, upscaled, in [0, 1], and their µ×100, against the same call on the processor in float32 (and in float64).
 """
 
@@ -24,6 +24,7 @@ TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": True, "wall_r
 SIZE = 224
 # What is compared with what: the device's precision, the processor's type.
 PAIRS = {"float32": torch.float32, "float32, TF32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+ABOVE = 16  # rows above the edge that must count; of one alone, bfloat16 may round the trace away
 SCORECAM = "ScoreCAM"  # on a processor it takes as long as all the others
 
 
@@ -68,10 +69,11 @@ def stacked(count: int) -> Tensor:
 
 
 def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.device) -> list[dict]:
-    """Per precision and layout: which changes below `edge` left every bit of the logits, on the full-height computation.
+    """Per precision and layout: which changes below `edge` left every bit, on the full-height computation.
 
-    `images`: uint8 (N, 3, H, W). `again`: the same images twice, without which nothing follows from the others.
-    `largest_change`: of a logit, over all changes below the edge; the gradients are the largest |∂logit/∂pixel|.
+    Of the logits, and of the features that they are made of, where 16 bits hide less. `images`: uint8 (N, 3, H, W).
+    `again`: the same images twice, without which nothing follows from the others. `logit_change` and `feature_change`: the
+    largest, over all changes below the edge; the gradients are the largest |∂(Σ logit²)/∂pixel|.
     """
     random = torch.Generator().manual_seed(0)
     above = data.normalise(images)[:, :, :edge]
@@ -85,27 +87,37 @@ def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.
         for layout, kind in LAYOUTS.items():
             model.features.to(memory_format=kind)
 
-            def logits(x: Tensor, kind: torch.memory_format = kind) -> Tensor:
-                return model.head(model.features(x.contiguous(memory_format=kind))).float()
+            def outputs(x: Tensor, kind: torch.memory_format = kind) -> tuple[Tensor, Tensor]:
+                features = model.features(x.contiguous(memory_format=kind))
+                seen = features[:, :, : features.shape[2] - network.wall_rows]
+                return model.head(features).float(), seen.float()
 
             with rounding(precision, device):
                 original = torch.cat([above, below["again"]], 2).to(device)
-                row, edged = original.clone(), original.clone().requires_grad_()
-                row[:, :, edge - 1] = row[:, :, edge - 1].roll(1, 0)
+                upper, edged = original.clone(), original.clone().requires_grad_()
+                upper[:, :, edge - ABOVE : edge] = upper[:, :, edge - ABOVE : edge].roll(1, 0)
                 with torch.no_grad():
-                    before = logits(original)
-                    after = {name: logits(torch.cat([above, part], 2).to(device)) for name, part in below.items()}
-                    moved = logits(row)
-                (gradient,) = torch.autograd.grad(logits(edged).square().sum(), edged)
-            change = max(float((x - before).abs().nan_to_num(torch.inf).max()) for name, x in after.items() if name != "again")
+                    before = outputs(original)
+                    after = {name: outputs(torch.cat([above, part], 2).to(device)) for name, part in below.items()}
+                    moved = outputs(upper)
+                (gradient,) = torch.autograd.grad(outputs(edged)[0].square().sum(), edged)
+            changes = [[largest(x, y) for x, y in zip(out, before, strict=True)]
+                       for name, out in after.items() if name != "again"]  # fmt: skip
             rows.append({
                 "precision": precision, "layout": layout, "images": len(images),
-                **{name: torch.equal(x, before) for name, x in after.items()}, "largest_change": change,
-                "largest_logit": float(before.abs().max()), "row_above_counts": not torch.equal(moved, before),
+                **{name: all(map(torch.equal, out, before)) for name, out in after.items()},
+                "logit_change": max(change[0] for change in changes), "largest_logit": float(before[0].abs().max()),
+                "feature_change": max(change[1] for change in changes), "largest_feature": float(before[1].max()),
+                "rows_above_count": not all(map(torch.equal, moved, before)),
                 "dead_gradient": float(gradient[:, :, edge:].abs().max()),
                 "edge_gradient": float(gradient[:, :, edge - 1].abs().max()),
             })  # fmt: skip
     return rows
+
+
+def largest(one: Tensor, other: Tensor) -> float:
+    """The largest absolute difference; infinity where one isn't finite."""
+    return float((one - other).abs().nan_to_num(torch.inf).max())
 
 
 def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, errors: dict) -> Iterator[dict]:
@@ -182,7 +194,7 @@ def rounding(precision: str, device: torch.device) -> Iterator[None]:
 def summary(rows: list[dict]) -> str:
     """In how many settings every logit kept its bits."""
     kept = sum(row["replaced"] and row["noise"] and row["extreme"] for row in rows)
-    return f"logits keep every bit in {kept} of {len(rows)} settings"
+    return f"every bit is kept in {kept} of {len(rows)} settings"
 
 
 def widest(rows: list[dict]) -> str:

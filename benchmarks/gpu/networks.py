@@ -35,6 +35,7 @@ TINY = {"width": 0.0625, "dense": 32}
 DRAWN = {"name": "critters", "root": None, "animals": False, "classes": 3, "train_images": 24, "val_images": 12}
 SAME = "another of the class"
 BELOW = (SAME, "one of another class", "grey", "noise")
+CHANGED = "the prediction changed with what is below the edge"
 WARM = 5  # steps that the pace doesn't count
 EVALUATING = 0.3  # of the part's time is kept for what comes after the training
 
@@ -43,7 +44,7 @@ def settings(images: Path | None, photographs: Path | None, tiny: bool) -> param
     """The preset, changed as this module says; `images`: a zip laid out as the public archive, None: drawn ones."""
     content = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
     content["train"]["weight_decay"] = float(content["train"]["weight_decay"])  # 5e-4 is text in YAML 1.1
-    content["train"] |= {"batch_size": 4, "workers": 1} if tiny else {"batch_size": BATCH, "workers": max(1, steps.cores() - 1)}
+    content["train"] |= {"batch_size": 4, "workers": 1} if tiny else {"batch_size": BATCH, "workers": steps.readers(BATCH)}
     content["train"]["lr"] = LR
     content["model"] |= TINY if tiny else MODEL
     content["stacks"] |= {"images": 6 if tiny else 100, "photos": str(photographs) if photographs else None}
@@ -125,7 +126,7 @@ def measure(run: Run) -> str:
         parts = under(images, rows["label"].to_numpy(), facts["seen_rows"], below, p.seed)[:fits]
         control, took = measured_on(run, masked, parts, rows[:fits], below, p, facts, kept)
         if not np.array_equal(control["predicted"], measured[measured["image"] < fits]["predicted"]):
-            found["errors"][f"control, {below}"] = "the prediction changed with what is below the edge"
+            found["errors"][f"control, {below}"] = CHANGED
         found["control"] += controlled(control)
         run.keep("networks", found)
         run.say(f"  above {below}: GradCAM {mean(control, 'GradCAM'):.1f} ({fits} images, {took:.2f} s each)")

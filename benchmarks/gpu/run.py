@@ -103,7 +103,7 @@ def told(error: BaseException) -> str:
 def go(run: Run, parts: dict[str, tuple[str, float, Callable[[Run], str]]], about: dict) -> dict:
     """Run the parts: {letter: (title, seconds, function)}; each function returns its result in a sentence.
 
-    Returns `about` with what became of each part, {letter: {title, seconds, error, found}}, which is written as run.json
+    Returns `about` with what became of each part, {letter: {title, seconds, error, found, device}}, which is written as run.json
     whenever a part ends.
     """
     record = about | {"parts": {}}
@@ -122,7 +122,8 @@ def go(run: Run, parts: dict[str, tuple[str, float, Callable[[Run], str]]], abou
             error = told(failure)
             traceback.print_exception(failure, limit=-6)
         run.say(f"part {letter} " + (f"failed: {error}" if error else f"done: {found}"))
-        record["parts"][letter] = {"title": title, "seconds": round(run.clock() - began, 1), "error": error, "found": found}
+        record["parts"][letter] = {"title": title, "seconds": round(run.clock() - began, 1), "error": error, "found": found,
+                                   "device": about.get("device")}  # fmt: skip
         run.keep("run", record | {"seconds": round(run.clock(), 1)})
         run.free()
     return record

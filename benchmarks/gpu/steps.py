@@ -7,8 +7,10 @@ plain loop runs in channels-last too, and both are compiled where time is left.
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from itertools import count, repeat
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -119,7 +121,8 @@ def stepper(
 
 def loader(run: Run, batch: int, seconds: float, errors: dict) -> list[dict]:
     """Images per second of the loader alone, by its workers: photographs of a usual size, and the images of part d."""
-    numbers = [0, 1] if run.tiny else sorted({1, max(1, cores() // 2), max(1, cores() - 1)})
+    most = readers(batch)
+    numbers = [0, 1] if run.tiny else sorted({min(1, most), most // 2, most})
     _, photographs = plain.draw(run.scratch / "drawn", 8 if run.tiny else 128)
     rows = paces(run, "photographs, JPEG, 500 × 375", plain.images_of(photographs * -(-2 * batch // len(photographs))),
                  batch, numbers, seconds)  # fmt: skip
@@ -143,6 +146,14 @@ def paces(run: Run, kind: str, images: data.Images, batch: int, workers: list[in
 def cores() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def readers(batch: int, size: int = 224) -> int:
+    """How many workers read: a processor fewer than there are, and no more than /dev/shm holds the batches of."""
+    shared = Path("/dev/shm")
+    each = 6 * batch * 3 * size**2  # two batches ahead, twice over while one loader follows another, and air
+    fit = shutil.disk_usage(shared).free // each if shared.is_dir() else 1
+    return min(max(1, cores() - 1), fit)
 
 
 def summary(found: dict) -> str:
