@@ -8,7 +8,7 @@ import torch
 from conftest import make_tiny
 from torch import nn
 
-from walls import geometry
+from walls.network import geometry
 
 
 def test_the_papers_dead_zone():
@@ -57,7 +57,9 @@ def test_the_rows_that_a_message_counts(wall_rows, message):
 
 
 def windows():
-    for kernel, stride, padding, dilation in itertools.product((1, 2, 3, 5), (1, 2, 3), (0, 1, 2), (1, 2)):
+    for kernel, stride, padding, dilation in itertools.product(
+        (1, 2, 3, 5), (1, 2, 3), (0, 1, 2), (1, 2)
+    ):
         if padding <= kernel // 2:
             yield kernel, stride, padding, dilation
 
@@ -77,20 +79,28 @@ def test_any_backbone_against_autograd(second, mode):
 @pytest.mark.parametrize("kernel, dilation", itertools.product((1, 2, 3, 4, 5, 8), (1, 2)))
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_a_padding_by_name_against_autograd(kernel, dilation, padding):
-    features = nn.Sequential(nn.Conv2d(1, 1, (kernel, 1), 1, padding, (dilation, 1)), nn.Conv2d(1, 1, 3, padding=1)).double()
+    features = nn.Sequential(
+        nn.Conv2d(1, 1, (kernel, 1), 1, padding, (dilation, 1)), nn.Conv2d(1, 1, 3, padding=1)
+    ).double()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch copies its input where an even kernel takes more padding below
+        warnings.simplefilter(
+            "ignore"
+        )  # torch copies its input where an even kernel takes more padding below
         agrees_with_autograd(features, 25)
 
 
 def agrees_with_autograd(features, rows):
-    """Every wall's dead zone is where the gradient of what it leaves is zero; a wall without one is refused."""
+    """Every wall's dead zone is where the gradient of what it leaves is zero; a wall without one is
+    refused.
+    """
     for parameter in features.parameters():
         nn.init.ones_(parameter)  # positive weights: every dependence shows in the gradient
     image = torch.zeros(1, 1, rows, 8, dtype=torch.float64, requires_grad=True)
     maps = features(image)
     for wall_rows in range(1, maps.shape[2]):
-        (gradient,) = torch.autograd.grad(maps[:, :, : maps.shape[2] - wall_rows].sum(), image, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            maps[:, :, : maps.shape[2] - wall_rows].sum(), image, retain_graph=True
+        )
         seen = int(gradient.abs().sum((0, 1, 3)).nonzero().max()) + 1
         if seen < rows:
             assert geometry.dead_zone(features, rows, wall_rows).seen_rows == seen
@@ -102,7 +112,10 @@ def agrees_with_autograd(features, rows):
 def test_the_smallest_image_leaves_one_row():
     features = make_tiny(wall_rows=0).features
     assert geometry.dead_zone(features, 16, 0).map_rows == 1
-    with pytest.raises(ValueError, match="image_size: got 15; takes an image that the backbone's poolings leave a row of"):
+    with pytest.raises(
+        ValueError,
+        match="image_size: got 15; takes an image that the backbone's poolings leave a row of",
+    ):
         geometry.dead_zone(features, 15, 0)
 
 
@@ -141,7 +154,9 @@ def test_what_a_refused_layer_is_told():
         nn.Conv2d(
             4, 4, 3, padding=1, padding_mode="circular"
         ): "Conv2d with circular padding mixes the top and bottom rows; a dead zone takes other paddings",
-        nn.GroupNorm(1, 4): "GroupNorm mixes rows, or isn't known not to; a dead zone takes convolutions, max and average "
+        nn.GroupNorm(
+            1, 4
+        ): "GroupNorm mixes rows, or isn't known not to; a dead zone takes convolutions, max and average "
         "poolings, batch norm and element-wise activations",
     }
     for layer, message in told.items():
@@ -161,7 +176,11 @@ def test_a_sequential_with_a_forward_of_its_own_is_refused():
 
 @pytest.mark.parametrize("wall_rows, size", [(9, 224), (6, 224), (13, 224), (9, 208)])
 def test_hirescams_zero_row_against_bilinear_upscaling(wall_rows, size):
-    zone = make_tiny(wall_rows=9).zone(size) if size != 224 else make_tiny(wall_rows=wall_rows).zone(size)
+    zone = (
+        make_tiny(wall_rows=9).zone(size)
+        if size != 224
+        else make_tiny(wall_rows=wall_rows).zone(size)
+    )
     maps = torch.ones(1, 1, zone.map_rows, zone.map_rows)
     maps[:, :, zone.map_rows - zone.wall_rows :] = 0
     up = nn.functional.interpolate(maps, (size, size), mode="bilinear")[0, 0]
@@ -175,11 +194,20 @@ def test_the_facts_of_the_papers_wall():
                      "dead_share": 54 / 224, "hirescam_zero_rows": 224 - 88}  # fmt: skip
     assert round(100 * 136 / 224) == 61
     baseline = geometry.facts(make_tiny(wall_rows=0).zone(224))
-    assert (baseline["dead_rows"], baseline["dead_share"], baseline["hirescam_zero_rows"]) == (0, 0, 0)
+    assert (baseline["dead_rows"], baseline["dead_share"], baseline["hirescam_zero_rows"]) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_layers_in_a_word():
-    layers = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Sequential(nn.BatchNorm2d(1), nn.ReLU()), nn.MaxPool2d(2), nn.AvgPool2d(2))
+    layers = nn.Sequential(
+        nn.Conv2d(1, 1, 1),
+        nn.Sequential(nn.BatchNorm2d(1), nn.ReLU()),
+        nn.MaxPool2d(2),
+        nn.AvgPool2d(2),
+    )
     assert geometry.kinds(layers) == ["conv", "norm", "relu", "pool", "pool"]
 
 
@@ -189,8 +217,16 @@ def test_every_wall_that_leaves_a_dead_zone():
     assert geometry.every_wall(features, 128) == [6, 7]
     assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)), 5) == [2, 3, 4]
     assert geometry.every_wall(nn.Sequential(nn.ReLU(), nn.MaxPool2d(2)), 6) == [1, 2]
-    assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 8) == [1, 2, 3, 4, 5]  # of six rows
-    strided = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2))  # reads rows 0, 2, 4, 6 of 8; a height of 0 is still no wall
+    assert geometry.every_wall(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), 8) == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # of six rows
+    strided = nn.Sequential(
+        nn.Conv2d(3, 4, 1, stride=2)
+    )  # reads rows 0, 2, 4, 6 of 8; a height of 0 is still no wall
     assert geometry.every_wall(strided, 8) == [1, 2, 3]
     with pytest.raises(ValueError, match="mixes rows"):
         geometry.every_wall(nn.Sequential(nn.GroupNorm(1, 3)), 224)

@@ -28,7 +28,10 @@ from benchmarks.gpu import (
     steps,
 )
 from benchmarks.gpu import run as runs
-from walls import data, methods, sources, stacks
+from walls.images import loaders, stacked
+from walls.network.geometry import DeadZone
+from walls.saliency import methods
+from walls.sources import folders, imagenet
 
 ANIMALS, OTHER = ("n01443537", "n01629819", "n02124075"), "n02769748"
 
@@ -68,8 +71,8 @@ def test_an_archive_is_read_as_the_public_one_is(public, tmp_path):
     """All animals, none of the rest, every byte; the same file again from the same source."""
     packed = tmp_path / "few.zip.xz"
     assert archive.make(public, packed, 1) == list(ANIMALS)
-    listing = sources.tiny_imagenet(archive.unpack(packed, tmp_path / "few.zip"))
-    whole = sources.tiny_imagenet(public)
+    listing = imagenet.tiny_imagenet(archive.unpack(packed, tmp_path / "few.zip"))
+    whole = imagenet.tiny_imagenet(public)
     for split, count in (("train", 4), ("val", 2)):
         assert listing.files[split] == {wnid: whole.files[split][wnid] for wnid in ANIMALS}
         assert all(len(files) == count for files in listing.files[split].values())
@@ -109,7 +112,7 @@ def test_photographs_of_the_archives_classes_alone(public, tmp_path):
     assert archive.photographs(given, tmp_path / "larger", tmp_path / "few.zip.xz") == {
         ANIMALS[0]: 2
     }
-    assert sources.images_by_class(tmp_path / "larger") == {
+    assert folders.images_by_class(tmp_path / "larger") == {
         ANIMALS[0]: [str(tmp_path / "larger" / ANIMALS[0] / f"{n}.JPEG") for n in (1, 2)]
     }
 
@@ -140,7 +143,8 @@ def test_a_control_differs_below_the_edge_alone():
         0, 256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     labels, edge = np.array([0, 0, 1, 1]), 10
-    made = {below: control.under(images, labels, edge, below, 0) for below in control.BELOW}
+    zone = DeadZone((edge, 1), (16, 2))
+    made = {below: control.under(images, labels, zone, below, 0) for below in control.BELOW}
     for below, changed in made.items():
         assert torch.equal(changed[:, :, :edge], images[:, :, :edge])
         assert torch.equal(changed, images) == (below == control.SAME)
@@ -151,11 +155,11 @@ def test_a_control_differs_below_the_edge_alone():
     # An image's noise is its own: the same in any batch, and unlike its neighbour's.
     hidden = made["noise"][:, :, edge:]
     assert torch.equal(
-        control.under(images[:2], labels[:2], edge, "noise", 0)[:, :, edge:], hidden[:2]
+        control.under(images[:2], labels[:2], zone, "noise", 0)[:, :, edge:], hidden[:2]
     )
     assert not torch.equal(hidden[0], hidden[1]) and hidden.float().std() > 60
     with pytest.raises(ValueError, match="all images are of one class"):
-        control.under(images[:2], labels[:2], edge, "one of another class", 0)
+        control.under(images[:2], labels[:2], zone, "one of another class", 0)
 
 
 def test_what_is_sealed_and_what_leaks():
@@ -165,10 +169,10 @@ def test_what_is_sealed_and_what_leaks():
         network = make_tiny(wall_rows=wall_rows)
         for row in exactness.sealed(network, images, 170, torch.device("cpu")):
             kept = wall_rows == 9
-            assert row["again"] and row["rows_above_count"], row
+            assert row["again"] and row["row_above_counts"], row
             assert (row["replaced"], row["noise"], row["extreme"]) == (kept, kept, kept), row
             assert (row["feature_change"] == 0) == kept and (row["dead_gradient"] == 0) == kept, row
-            assert row["logit_change"] == 0 or not kept
+            assert row["largest_change"] == 0 or not kept
 
 
 def test_maps_are_compared_as_users_see_them(tmp_path):
@@ -259,7 +263,7 @@ def test_epochs_are_as_many_as_fit():
     """70 of 100 s; an epoch of both takes 2 · (10 · 1.05 · 0.5 + 1), the last look at them 2."""
     settings = SimpleNamespace(train=SimpleNamespace(batch_size=4), data=SimpleNamespace(classes=2))
     labels = [position % 2 for position in range(40)]
-    images = data.Images(
+    images = loaders.Images(
         pd.DataFrame({"path": [str(n) for n in range(40)], "label": labels}), 224, (0.25, 1.0)
     )
     run = SimpleNamespace(left=lambda: 100, tiny=False, say=lambda text: None)
@@ -305,11 +309,11 @@ def left(tmp_path_factory):
         "replaced": True,
         "noise": False,
         "extreme": True,
-        "logit_change": 0.25,
+        "largest_change": 0.25,
         "largest_logit": 3.0,
         "feature_change": 0.5,
         "largest_feature": 9.0,
-        "rows_above_count": True,
+        "row_above_counts": True,
         "dead_gradient": 0.0,
         "edge_gradient": 0.5,
     }
@@ -344,7 +348,7 @@ def left(tmp_path_factory):
     maps["HiResCAM"][:, 5:] = 0
     pictures = carried.Pictures(folder / "pictures.zip")
     images = torch.randint(0, 256, (6, 3, 224, 224), dtype=torch.uint8, generator=random)
-    for below in control.BELOW:
+    for below, offset in zip(control.BELOW, (0.3, 0.2, 0.1, 0.0), strict=True):
         pictures.show(below, images, maps, [f"species {n}" for n in range(6)])
         activity = pd.DataFrame(
             [
@@ -353,7 +357,7 @@ def left(tmp_path_factory):
                     "image": n,
                     "predicted": 0,
                     "method": name,
-                    "mu": 0.1 * n,
+                    "mu": 0.1 * n + offset,
                     "mu_raw": 0.1 * n,
                 }
                 for name in maps
@@ -444,10 +448,7 @@ def test_the_page_says_what_the_run_left(left, tmp_path):
         "on GPU X (80 GiB), CPU Y, 16 cores; Python 3.12.3, torch 2.11.0, cuDNN 91000; "
         "2026-11-27. Commit `aaaa" in text
     )
-    assert (
-        "| N | bfloat16 | NCHW | 8 | yes, no, yes | yes | yes | 0.25 (3) | 0.5 (9) | 0 (0.5) |"
-        in text
-    )
+    assert "| N | bfloat16 | NCHW | 8 | yes, no, yes | yes | yes | 0.25 (3) | 0 (0.5) |" in text
     assert "| bfloat16 | ours | 5 | 2560 [2560, 2560] | 2.0 |" in text
     assert (
         "| bfloat16 | ours / plain | 5 | 1.50 [1.50, 1.50] |" in text
@@ -462,7 +463,7 @@ def test_the_page_says_what_the_run_left(left, tmp_path):
         "Broken off: ValueError: no peer." in text
         and "Not measured: FEM on the device: RuntimeError: no." in text
     )
-    assert "every bit is kept in 0 of 1 settings" in text and "rehearsal" not in text
+    assert "the trained one of part d | bfloat16" in text and "rehearsal" not in text
     rows = list(csv.DictReader(values.open()))
     (ratio,) = (row for row in rows if row["subject"] == "ours / plain")
     assert (ratio["n"], ratio["median"], ratio["setting"]) == ("5", "1.5", "bfloat16")
@@ -515,7 +516,8 @@ def test_the_showcase_says_what_the_run_left(left, tmp_path):
         and "masked 40.0%, baseline 50.0%" in text
         and "a" * 40 in text
     )
-    assert "| GradCAM | 30.0 ± 1.0 | 20.0 ± 1.0 | 10.0 ± 1.0 | 5.0 ± 1.0 |" in text
+    # 0, 10, … 50 and 30, 20, 10, 0 more: the mean, and ten more on every image.
+    assert "| GradCAM | 55.0 | 45.0 | 35.0 | 25.0 | +10.0 [+10.0, +10.0] |" in text
     assert (
         "The predicted class is the same above all of them." in text
         and "2 epochs" in text
@@ -546,6 +548,19 @@ def test_pictures_come_home_as_they_were(tmp_path):
     )
 
 
+def test_pairs_are_of_the_same_images():
+    """Three images above the first, two above the second: two pairs, 3 and 1 apart."""
+    table = {"image": [0, 1, 2], "method": "GradCAM", "mu": [0.05, 0.04, 0.9]}
+    first = pd.DataFrame(table)
+    second = first[:2].assign(mu=[0.02, 0.03])
+    rows, images = control.paired({control.SAME: first, control.BELOW[1]: second})
+    row = rows.iloc[0]
+    assert images == 2 and row[control.SAME] == pytest.approx(4.5)
+    assert row["beyond"] == pytest.approx(2)
+    # Student's t with one degree of freedom: 12.706 standard errors, of 1.
+    assert row["beyond_high"] - row["beyond"] == pytest.approx(12.706, abs=1e-3)
+
+
 def test_the_archive_is_of_plain_xz(public, tmp_path):
     """Anybody's xz unpacks it."""
     archive.make(public, tmp_path / "few.zip.xz", 1)
@@ -561,5 +576,5 @@ def test_stacked_images_have_two_animals(tmp_path):
     assert images.shape == (2, 3, 224, 224) and images.dtype == torch.uint8
     assert (
         not torch.equal(images[0], images[1])
-        and stacks.swap(images, images.flip(0), 170)[0].shape == images.shape
+        and stacked.swap(images, images.flip(0), DeadZone((170,), (224,)))[0].shape == images.shape
     )

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from imports import notebook_source
 
-from walls import params
+from walls.base import params
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -28,12 +28,16 @@ def test_there_are_eight():
 
 
 def test_stripped(notebook):
-    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells(notebook, "code"))
+    assert all(
+        not cell["outputs"] and cell["execution_count"] is None for cell in cells(notebook, "code")
+    )
 
 
 def test_thin(notebook):
     source = notebook_source(notebook)
-    lines = [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = [
+        line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
+    ]
     assert len(lines) <= 60
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
@@ -43,7 +47,9 @@ def test_thin(notebook):
 
 def test_a_title_a_question_and_a_verdict(notebook):
     first, *_, last = cells(notebook, "markdown")
-    assert re.match(rf"# {notebook.stem[0]}\. ", "".join(first["source"])) and "?**" in "".join(first["source"])
+    assert re.match(rf"# {notebook.stem[0]}\. ", "".join(first["source"])) and "?**" in "".join(
+        first["source"]
+    )
     assert "Verdict" in "".join(last["source"])
     assert "NBVAL_CHECK_OUTPUT" in "".join(cells(notebook, "code")[-1]["source"])
 

@@ -6,7 +6,8 @@ from conftest import make_tiny, noise
 from torch import nn
 
 from benchmarks.cams import Whole, plain_opticam
-from walls import cams, opticam
+from walls.saliency import opticam
+from walls.saliency.maps import saliency_maps
 
 
 def score(model, images, features, weights, targets):
@@ -33,7 +34,9 @@ def test_without_a_step_opticam_is_the_mean_feature_map(tiny):
     images = noise(2)
     with torch.no_grad():
         features, targets = tiny.features(images), tiny(images).argmax(1)
-    torch.testing.assert_close(opticam.optimise(tiny, images, features, targets, 0, 0.1), features.mean(1))
+    torch.testing.assert_close(
+        opticam.optimise(tiny, images, features, targets, 0, 0.1), features.mean(1)
+    )
 
 
 def test_opticam_keeps_the_best_weights_it_met(tiny):
@@ -41,10 +44,15 @@ def test_opticam_keeps_the_best_weights_it_met(tiny):
     with torch.no_grad():
         features, targets = tiny.features(images), tiny(images).argmax(1)
     # A step far too long leaves the good start for a worse corner: the start must come back.
-    model = lambda x: -(x - images).square().sum((1, 2, 3))[:, None].repeat(1, 5)  # best where nothing is masked
+    model = lambda x: (
+        -(x - images).square().sum((1, 2, 3))[:, None].repeat(1, 5)
+    )  # best where nothing is masked
     values = [opticam.optimise(model, images, features, targets, steps, 1e4) for steps in (0, 3)]
     scores = [
-        model(images * opticam._unit(nn.functional.interpolate(v[:, None], (224, 224), mode="bilinear")))[:, 0]
+        model(
+            images
+            * opticam._unit(nn.functional.interpolate(v[:, None], (224, 224), mode="bilinear"))
+        )[:, 0]
         for v in values
     ]
     assert (scores[1] >= scores[0]).all()
@@ -60,12 +68,16 @@ def test_opticam_is_definition_6_as_its_authors_do_it_where_nothing_stops():
     """The plain loop's map after T steps is ours, where the score rises all the way."""
     model, images = make_tiny(), noise(4)
     ours = opticam.optimise(model, images, *split(model, images), 4, 1e-3)
-    for i, expected in enumerate(torch.cat([plain_opticam(Whole(model), x, 5, 1e-3) for x in images.split(1)])):
+    for i, expected in enumerate(
+        torch.cat([plain_opticam(Whole(model), x, 5, 1e-3) for x in images.split(1)])
+    ):
         torch.testing.assert_close(ours[i], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_opticam_stops_image_by_image():
-    """The authors' loop stops by the batch's sum, so a map depends on its batch-mates; ours doesn't."""
+    """The authors' loop stops by the batch's sum, so a map depends on its batch-mates; ours
+    doesn't.
+    """
     model, images = make_tiny(), noise(4)
     rates = {"steps": 20, "lr": 2.0}
     together = plain_opticam(Whole(model), images, **rates)
@@ -73,7 +85,9 @@ def test_opticam_stops_image_by_image():
     assert not torch.allclose(together, alone, rtol=1e-2)
     model, images = model.double(), images.double()
     together = opticam.optimise(model, images, *split(model, images), **rates)
-    alone = torch.cat([opticam.optimise(model, x, *split(model, x), **rates) for x in images.split(1)])
+    alone = torch.cat(
+        [opticam.optimise(model, x, *split(model, x), **rates) for x in images.split(1)]
+    )
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
 
 
@@ -83,7 +97,9 @@ def test_opticams_authors_divide_by_zero_and_we_do_not(tiny):
         tiny.features[-2].bias[0] = 1.0
         tiny.features[-2].weight[0] = 0.0  # one channel, constant everywhere
     images = noise(1)
-    assert torch.isfinite(cams.saliency_maps(tiny, images, ["Opti-CAM"], opticam_steps=2)["Opti-CAM"]).all()
+    assert torch.isfinite(
+        saliency_maps(tiny, images, ["Opti-CAM"], opticam_steps=2)["Opti-CAM"]
+    ).all()
     network = Whole(tiny)
     combined = tiny.features(images).mean(1, keepdim=True)
     assert torch.isnan((combined - combined.amin()) / (combined.amax() - combined.amin())).all()
@@ -110,5 +126,7 @@ def test_average_drop_and_increase_by_hand():
     maps[:, :, 1:] = 1.0  # hides the one pixel that counts
     found = opticam.average_drop(Bright(), images, maps, torch.tensor([1, 1]))
     p, o = torch.tensor([1.0, -1.0], dtype=torch.float64).sigmoid(), 0.5
-    assert found["average_drop"] == pytest.approx(100 * float((p[0] - o) / p[0]) / 2, rel=1e-6)  # the second rises: no drop
+    assert found["average_drop"] == pytest.approx(
+        100 * float((p[0] - o) / p[0]) / 2, rel=1e-6
+    )  # the second rises: no drop
     assert found["average_increase"] == pytest.approx(50)

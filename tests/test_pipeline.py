@@ -1,4 +1,6 @@
-"""The real pipeline, smoke-sized, in a copy of the tree: what reruns, what doesn't, and what nbval says."""
+"""The real pipeline, smoke-sized, in a copy of the tree: what reruns, what doesn't, and what nbval
+says.
+"""
 
 import json
 import shutil
@@ -9,7 +11,8 @@ import torch
 from conftest import ROOT, copy_tree, pdf_faults, run
 from safetensors.torch import load_file
 
-from walls import data, models, stacks
+from walls.images import stacked, transforms
+from walls.network import checkpoints
 
 STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
           "sweep", "paper", "render"]  # fmt: skip
@@ -52,32 +55,48 @@ def test_every_output_is_there(smoke):
             assert (smoke / "figures" / f"fig{figure}.{kind}").stat().st_size > 3000
     assert [fault for path in (smoke / "figures").glob("*.pdf") for fault in pdf_faults(path)] == []
     swept = pd.read_csv(smoke / "figures" / "sweep.csv")
-    assert swept["wall_rows"].tolist() == [6] * 8 + [7] * 8 and swept["dead_rows"].tolist() == [6] * 8 + [22] * 8
-    assert (swept["images"] == 2).all() and (swept[swept["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
-    assert all((smoke / "figures" / f"sweep.{kind}").stat().st_size > 3000 for kind in ("pdf", "png", "json"))
+    assert (
+        swept["wall_rows"].tolist() == [6] * 8 + [7] * 8
+        and swept["dead_rows"].tolist() == [6] * 8 + [22] * 8
+    )
+    assert (swept["images"] == 2).all() and (
+        swept[swept["method"] == "HiResCAM"]["mean"].dropna() == 0
+    ).all()
+    assert all(
+        (smoke / "figures" / f"sweep.{kind}").stat().st_size > 3000
+        for kind in ("pdf", "png", "json")
+    )
     history = pd.read_csv(smoke / "figures" / "fig5.csv")
     assert history["epoch"].tolist() == [1, 2] and history["masked_train_loss"].notna().all()
 
 
 def test_the_measured_activity_from_the_maps(smoke):
-    """µ of every image by hand: min-max, bilinear, min-max, the bottom 22 of 128 rows; and the predicted classes."""
-    model = models.load(smoke / "models" / "masked.safetensors")
+    """µ of every image by hand: min-max, bilinear, min-max, the bottom 22 of 128 rows; and the
+    predicted classes.
+    """
+    model = checkpoints.load(smoke / "models" / "masked.safetensors")
     for dataset in ("stack-mix", "stack-gen"):
-        measured = pd.read_csv(smoke / "runs" / f"cams-{dataset}" / "activity.csv").set_index(["method", "image"])
+        measured = pd.read_csv(smoke / "runs" / f"cams-{dataset}" / "activity.csv").set_index(
+            ["method", "image"]
+        )
         for name, raw in load_file(smoke / "runs" / f"cams-{dataset}" / "maps.safetensors").items():
             scaled = (raw - raw.amin((1, 2), keepdim=True)) / (
                 raw.amax((1, 2), keepdim=True) - raw.amin((1, 2), keepdim=True)
             )
             for column, maps in (("mu", scaled), ("mu_raw", raw)):
-                up = torch.nn.functional.interpolate(maps[:, None].double(), (128, 128), mode="bilinear")[:, 0]
+                up = torch.nn.functional.interpolate(
+                    maps[:, None].double(), (128, 128), mode="bilinear"
+                )[:, 0]
                 if column == "mu":
                     up = up - up.amin((1, 2), keepdim=True)
                 expected = up[:, 106:].norm(dim=(1, 2)) / up.norm(dim=(1, 2))
                 for image, value in enumerate(expected.tolist()):
-                    assert measured.loc[(name, image), column] == pytest.approx(value, abs=1e-4, nan_ok=True), (name, image)
-        _, images = stacks.read(smoke / "runs" / "stacks", dataset, 128)
+                    assert measured.loc[(name, image), column] == pytest.approx(
+                        value, abs=1e-4, nan_ok=True
+                    ), (name, image)
+        _, images = stacked.read(smoke / "runs" / "stacks", dataset, 128)
         with torch.no_grad():
-            predicted = model(data.normalise(images[:])).argmax(1).tolist()
+            predicted = model(transforms.normalise(images[:])).argmax(1).tolist()
         assert measured.loc["GradCAM"]["predicted"].tolist() == predicted
 
 
@@ -90,7 +109,15 @@ def test_a_second_repro_does_nothing(smoke):
 def test_another_wall_reruns_what_follows_from_it(restored):
     edit(restored, "rows: 7", "rows: 6")
     run(restored, "dvc", "repro", "wall")
-    expected = {"train@masked", "stacks", "cams@stack-mix", "cams@stack-gen", "sweep", "paper", "render"}
+    expected = {
+        "train@masked",
+        "stacks",
+        "cams@stack-mix",
+        "cams@stack-gen",
+        "sweep",
+        "paper",
+        "render",
+    }
     assert set(would_run(restored)) == expected
     edit(restored, "rows: 6", "rows: 7")
     back = run(restored, "dvc", "repro", "wall")
@@ -101,7 +128,9 @@ def test_a_comment_reruns_the_check_alone(restored):
     edit(restored, "seed: 0", "seed: 0  # still 0")
     assert would_run(restored) == ["check"]
     run(restored, "dvc", "repro")
-    assert run(restored, "git", "status", "--porcelain", "rendered", "figures", "metrics").stdout == ""
+    assert (
+        run(restored, "git", "status", "--porcelain", "rendered", "figures", "metrics").stdout == ""
+    )
     edit(restored, "seed: 0  # still 0", "seed: 0")
     run(restored, "dvc", "repro")
     assert would_run(restored) == []
@@ -117,7 +146,9 @@ def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, mes
     edit(restored, old, new)
     done = run(restored, "dvc", "repro", check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
-    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(before) == 10
+    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before and len(
+        before
+    ) == 10
 
 
 def test_a_useless_wall_stops_at_the_wall(restored):
@@ -134,7 +165,9 @@ def test_a_useless_wall_stops_at_the_wall(restored):
 
 
 def test_rerunning_gives_the_same_bytes(smoke, tmp_path):
-    """All but training, which test_training.py repeats: forced again, every rendered file and figure is the same."""
+    """All but training, which test_training.py repeats: forced again, every rendered file and
+    figure is the same.
+    """
     kept = tmp_path / "kept"
     for folder in ("rendered", "figures", "metrics"):
         shutil.copytree(smoke / folder, kept / folder)
@@ -191,8 +224,10 @@ def test_nbval_finds_a_forged_number(tmp_path):
 
 
 def test_the_wrong_stage_is_named(smoke):
-    done = run(smoke, "python", "-m", "walls.run", "train", check=False)
-    assert done.returncode == 1 and done.stderr.startswith("stage: got train; takes one that `dvc stage list` shows")
+    done = run(smoke, "python", "-m", "walls", "run", "train", check=False)
+    assert done.returncode == 1 and done.stderr.startswith(
+        "stage: got train; takes one that `dvc stage list` shows"
+    )
 
 
 def test_without_a_generator_stack_gen_is_skipped(smoke, tmp_path):
@@ -201,5 +236,8 @@ def test_without_a_generator_stack_gen_is_skipped(smoke, tmp_path):
     assert would_run(folder)[:2] == ["check", "stacks"]
     run(folder, "dvc", "repro")
     table = pd.read_csv(folder / "figures" / "table1.csv")
-    assert set(table["dataset"]) == {"stack-mix"} and "skipped" in (folder / "figures" / "table1.md").read_text()
+    assert (
+        set(table["dataset"]) == {"stack-mix"}
+        and "skipped" in (folder / "figures" / "table1.md").read_text()
+    )
     assert "skipped" in (folder / "rendered" / "6_cams-stack-gen.ipynb").read_text()

@@ -1,4 +1,6 @@
-"""The documents: generated blocks are of the committed run, the other numbers are the code's, the snippets run."""
+"""The documents: generated blocks are of the committed run, the other numbers are the code's, the
+snippets run.
+"""
 
 import contextlib
 import io
@@ -14,14 +16,23 @@ import torch
 import yaml
 from conftest import ROOT, run
 
-from walls import cams, estimates, geometry, methods, models, params, record, report, sources
+from walls.base.params import method_names
+from walls.network import architecture, geometry
+from walls.project import documents, estimates, log
+from walls.project.log import digest, executed, machine, os
+from walls.saliency import methods
+from walls.sources import listing
 
-README, ARTIFACT = ((ROOT / name).read_text() for name in report.DOCUMENTS)
-WALL, CLAIMS = (json.loads((ROOT / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims"))
+README, ARTIFACT = ((ROOT / name).read_text() for name in documents.DOCUMENTS)
+WALL, CLAIMS = (
+    json.loads((ROOT / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims")
+)
 
 
 def block(text, name):
-    return re.search(rf"^<!-- {name} -->\n(.*?)\n?<!-- /{name} -->$", text, re.DOTALL | re.MULTILINE)[1]
+    return re.search(
+        rf"^<!-- {name} -->\n(.*?)\n?<!-- /{name} -->$", text, re.DOTALL | re.MULTILINE
+    )[1]
 
 
 def cells(text, first):
@@ -33,18 +44,23 @@ def cells(text, first):
 @pytest.fixture
 def no_log(monkeypatch):
     """Whatever ran here last, the block of the committed run stays."""
-    monkeypatch.setattr(record, "log", dict)
+    monkeypatch.setattr(log, "log", dict)
 
 
-@pytest.mark.parametrize("name", report.DOCUMENTS)
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
 def test_generated_blocks_are_the_committed_runs(name, no_log):
     text = (ROOT / name).read_text()
-    assert report.filled(text, ROOT, name) == text
+    assert documents.filled(text, ROOT, name) == text
 
 
 def test_every_block_has_its_place():
-    found = [name for text in (README, ARTIFACT) for slash, name in report.MARKER.findall(text) if not slash]
-    assert sorted(found) == sorted(report.BLOCKS)
+    found = [
+        name
+        for text in (README, ARTIFACT)
+        for slash, name in documents.MARKER.findall(text)
+        if not slash
+    ]
+    assert sorted(found) == sorted(documents.BLOCKS)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -55,11 +71,13 @@ def test_every_block_has_its_place():
 ])  # fmt: skip
 def test_a_marker_without_generator_or_partner_is_refused(text, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        report.filled(text, ROOT, "x")
+        documents.filled(text, ROOT, "x")
 
 
 def test_the_first_screen_holds_what_one_looks_for():
-    """The dead zone's height, GradCAM's µ and the paper's, from the files they come from, within twenty lines."""
+    """The dead zone's height, GradCAM's µ and the paper's, from the files they come from, within
+    twenty lines.
+    """
     table = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["dataset", "method"])
     ours, paper = table.loc[("stack-mix", "GradCAM"), ["mean", "paper_mean"]]
     first = "\n".join(README.splitlines()[:20])
@@ -72,7 +90,10 @@ def test_the_short_table_is_the_papers_methods_beside_ours():
     assert len(shown.splitlines()) == 2 + 8 + 1
     for method, rows in table.groupby("method"):
         if rows["paper_mean"].notna().all():
-            pairs = [(f"{r.mean:.1f} ± {r.std:.1f}", f"{r.paper_mean:.1f} ± {r.paper_std:.1f}") for r in rows.itertuples()]
+            pairs = [
+                (f"{r.mean:.1f} ± {r.std:.1f}", f"{r.paper_mean:.1f} ± {r.paper_std:.1f}")
+                for r in rows.itertuples()
+            ]
             assert cells(shown, method) == [method, *pairs[0], *pairs[1]]
 
 
@@ -81,36 +102,55 @@ def test_every_claim_has_its_stages_and_its_verdict():
     rows = block(ARTIFACT, "claims").splitlines()[2:]
     assert len(rows) == len(CLAIMS)
     for claim, row in zip(CLAIMS, rows, strict=True):
-        assert claim["claim"] in row and claim["ours"] in row and row.endswith(f"| {claim['verdict']} |")
+        assert (
+            claim["claim"] in row
+            and claim["ours"] in row
+            and row.endswith(f"| {claim['verdict']} |")
+        )
         assert set(re.findall("`(.*?)`", row.split(" | ")[3])) <= set(stages)
 
 
 def test_a_new_claim_wants_its_stages(tmp_path):
     (tmp_path / "metrics").mkdir()
-    (tmp_path / "metrics" / "claims.json").write_text(json.dumps([CLAIMS[0] | {"claim": "pigs fly"}]))
+    (tmp_path / "metrics" / "claims.json").write_text(
+        json.dumps([CLAIMS[0] | {"claim": "pigs fly"}])
+    )
     with pytest.raises(ValueError, match="nothing on the claim “pigs fly”"):
-        report.claims(tmp_path)
+        documents.claims(tmp_path)
 
 
 def test_presets_are_all_there_and_estimated_by_hand():
     shown = block(README, "presets")
-    assert {path.stem for path in (ROOT / "presets").iterdir()} == set(report.PRESETS)
-    assert all(f"(presets/{name}.yaml)" in shown for name in report.PRESETS)
+    assert {path.stem for path in (ROOT / "presets").iterdir()} == set(documents.PRESETS)
+    assert all(f"(presets/{name}.yaml)" in shown for name in documents.PRESETS)
     imagenet = estimates.read(ROOT / "presets" / "imagenet.yaml")
     need = estimates.needs(imagenet)
     assert need.passes == 2 * 90 * 1_281_167
-    # VGG16's 13 convolutions at their sizes, the last one narrowed, and three dense layers; a multiply-add is 2.
+    # VGG16's 13 convolutions at their sizes, the last one narrowed, and three dense layers; a
+    # multiply-add is 2.
     plan = [(3, 64, 224), (64, 64, 224), (64, 128, 112), (128, 128, 112), (128, 256, 56), (256, 256, 56), (256, 256, 56),
             (256, 512, 28), (512, 512, 28), (512, 512, 28), (512, 512, 14), (512, 512, 14), (512, 256, 14)]  # fmt: skip
-    forward = 2 * (sum(9 * i * o * s * s for i, o, s in plan) + 256 * 14 * 14 * 4096 + 4096 * 4096 + 4096 * 1000)
-    baseline, masked = (estimates.operations(estimates.network(imagenet, rows), 224) for rows in (0, 9))
+    forward = 2 * (
+        sum(9 * i * o * s * s for i, o, s in plan)
+        + 256 * 14 * 14 * 4096
+        + 4096 * 4096
+        + 4096 * 1000
+    )
+    baseline, masked = (
+        estimates.operations(estimates.network(imagenet, rows), 224) for rows in (0, 9)
+    )
     assert baseline == forward and 1.5 < baseline / masked < 1.55
     assert need.operations == 3 * 90 * 1_281_167 * (baseline + masked)
-    assert f"| {need.operations / 1e14 / 3600:.0f} GPU hours |" in shown and "assumption: nothing was measured on" in shown
+    assert (
+        f"| {need.operations / 1e14 / 3600:.0f} GPU hours |" in shown
+        and "assumption: nothing was measured on" in shown
+    )
 
 
 def test_an_estimate_is_near_what_was_measured():
-    """The default's memory while training, against benchmarks/training.md's peaks in MB; its operations in seconds."""
+    """The default's memory while training, against benchmarks/training.md's peaks in MB; its
+    operations in seconds.
+    """
     need = estimates.needs(estimates.read(ROOT / "presets" / "critters.yaml"))
     measured = (ROOT / "benchmarks" / "training.md").read_text()
     peaks = re.search(r"1 worker: ([\d, ]+)\.", measured)[1].split(", ")
@@ -122,16 +162,22 @@ def test_an_estimate_is_near_what_was_measured():
 def test_the_numbers_outside_of_blocks():
     """What the README says of the code: the heights, the presets, Python, the archive's size."""
     text = README
-    for name in report.BLOCKS:
+    for name in documents.BLOCKS:
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", "", text, flags=re.DOTALL)
-    features = models.vgg(0.0625, 8, 2, False, 9).features
+    features = architecture.vgg(0.0625, 8, 2, False, 9).features
     heights = [rows for rows in range(1, 14) if _leaves_a_dead_zone(features, rows)]
     assert f"Heights {heights[0]} to {heights[-1]} leave a dead zone" in text
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert params["model"]["width"] == 1 / 8 and "a VGG16 an eighth as wide" in text
-    assert f"({sources.TINY_BYTES / 1e6:.0f} MB)" in report.PRESETS["tiny-imagenet"][1].replace("downloaded ", "")
+    assert f"({listing.TINY_BYTES / 1e6:.0f} MB)" in documents.PRESETS["tiny-imagenet"][1].replace(
+        "downloaded ", ""
+    )
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=3.11" and "Python 3.11 or newer" in text and "Python 3.11 or newer" in ARTIFACT
+    assert (
+        project["requires-python"] == ">=3.11"
+        and "Python 3.11 or newer" in text
+        and "Python 3.11 or newer" in ARTIFACT
+    )
     assert not re.search(r"\d\.\d ±|\d%|of 224", text)  # results stand in blocks
 
 
@@ -149,11 +195,16 @@ def test_links_lead_somewhere():
 
 
 def test_the_summary_is_five_lines(smoke):
-    lines = run(smoke, "python", "-m", "walls.run", "summary").stdout.splitlines()
-    wall, claims = (json.loads((smoke / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims"))
+    lines = run(smoke, "python", "-m", "walls", "summary").stdout.splitlines()
+    wall, claims = (
+        json.loads((smoke / "metrics" / f"{name}.json").read_text()) for name in ("wall", "claims")
+    )
     gradcam = json.loads((smoke / "metrics" / "activity.json").read_text())["stack-mix"]["GradCAM"]
     assert len(lines) == 5 and lines[2].startswith("Top-1 accuracy: masked")
-    assert lines[0] == f"The bottom {wall['dead_rows']} of 128 image rows, 17%: no logit depends on them."
+    assert (
+        lines[0]
+        == f"The bottom {wall['dead_rows']} of 128 image rows, 17%: no logit depends on them."
+    )
     assert f"GradCAM {gradcam:.1f} (the paper: 22.7) on STACK-MIX" in lines[1]
     assert sum(map(int, re.findall(r"(\d+) ", lines[3]))) == len(claims)
     for name in re.findall(r"[\w/]+\.(?:ipynb|md)", lines[4]):
@@ -161,21 +212,31 @@ def test_the_summary_is_five_lines(smoke):
 
 
 def test_a_run_is_recorded_once_its_log_is_whole(smoke, tmp_path):
-    """Every stage's seconds, memory and notebook; an entry whose notebook has changed since counts no more."""
+    """Every stage's seconds, memory and notebook; an entry whose notebook has changed since counts
+    no more.
+    """
     log = json.loads((smoke / ".resume" / "run.json").read_text())
-    notebooks = record.executed(smoke)
+    notebooks = executed(smoke)
     assert set(log) == set(notebooks) and all(file.is_file() for file in notebooks.values())
-    assert {file.name for file in notebooks.values()} == {file.name for file in (smoke / "rendered").iterdir()}
-    assert run(smoke, "python", "-m", "walls.run", "readme").stderr == ""
+    assert {file.name for file in notebooks.values()} == {
+        file.name for file in (smoke / "rendered").iterdir()
+    }
+    assert run(smoke, "python", "-m", "walls", "readme").stderr == ""
     shown = block((smoke / "ARTIFACT.md").read_text(), "run")
     assert f"torch {torch.__version__.split('+')[0]}" in shown and "float32 on cpu" in shown
     for stage, file in notebooks.items():
         row = cells(shown, f"`{stage}`")
-        assert row[1] == f"{log[stage]['seconds']:.0f} s" and 50 < int(row[2].removesuffix(" MB")) < 20000
-        assert row[4] == f"[{file.stem}](rendered/{file.name}) `{record.digest(smoke / 'rendered' / file.name)}`"
+        assert (
+            row[1] == f"{log[stage]['seconds']:.0f} s"
+            and 50 < int(row[2].removesuffix(" MB")) < 20000
+        )
+        assert (
+            row[4]
+            == f"[{file.stem}](rendered/{file.name}) `{digest(smoke / 'rendered' / file.name)}`"
+        )
     log["wall"]["notebook"] = "00000000"
     (smoke / ".resume" / "run.json").write_text(json.dumps(log))
-    assert "block run stays as it was" in run(smoke, "python", "-m", "walls.run", "readme").stderr
+    assert "block run stays as it was" in run(smoke, "python", "-m", "walls", "readme").stderr
     assert block((smoke / "ARTIFACT.md").read_text(), "run") == shown
     run(smoke, "git", "checkout", "README.md", "ARTIFACT.md")
 
@@ -183,22 +244,28 @@ def test_a_run_is_recorded_once_its_log_is_whole(smoke, tmp_path):
 def test_a_machine_that_tells_no_affinity(monkeypatch):
     """macOS: all its processors are counted."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.delattr(record.os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(record.os, "cpu_count", lambda: 10)
-    assert ", 10 threads; " in record.machine()
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 10)
+    assert ", 10 threads; " in machine()
 
 
 def test_the_recorded_run_is_the_committed_one():
-    """The block that can't be made again names every stage, and the very notebooks that are committed."""
+    """The block that can't be made again names every stage, and the very notebooks that are
+    committed.
+    """
     shown = block(ARTIFACT, "run")
-    for stage, file in record.executed(ROOT).items():
-        assert cells(shown, f"`{stage}`")[4].endswith(f"`{record.digest(ROOT / 'rendered' / file.name)}`"), stage
+    for stage, file in executed(ROOT).items():
+        assert cells(shown, f"`{stage}`")[4].endswith(
+            f"`{digest(ROOT / 'rendered' / file.name)}`"
+        ), stage
 
 
 def test_the_readmes_snippets_run(monkeypatch, tmp_path):
-    """In order and in one namespace, as a reader would type them; and the method moved to the others, as it says."""
+    """In order and in one namespace, as a reader would type them; and the method moved to the
+    others, as it says.
+    """
     monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(cams, "METHODS", methods.METHODS)
+    monkeypatch.setattr(maps, "METHODS", methods.METHODS)
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     namespace: dict = {}
     with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -208,7 +275,9 @@ def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     assert len(snippets) == 2 and first == "54" and "'HiResCAM': tensor([0., 0.]" in second
     assert third == "torch.Size([2, 14, 14])" and all(len(s.splitlines()) <= 11 for s in snippets)
     moved = re.search(r"@methods.*?(?=\n\n)", snippets[1], re.DOTALL)[0]
-    (tmp_path / "methods.py").write_text(Path(methods.__file__).read_text() + "\n\n" + moved.replace("methods.", "") + "\n")
+    (tmp_path / "methods.py").write_text(
+        Path(methods.__file__).read_text() + "\n\n" + moved.replace("methods.", "") + "\n"
+    )
     monkeypatch.setattr(params, "__file__", str(tmp_path / "params.py"))
     there = runpy.run_path(str(tmp_path / "methods.py"))
-    assert params.method_names()[-1] == "SumCAM" == list(there["METHODS"])[-1]
+    assert method_names()[-1] == "MaxCAM" == list(there["METHODS"])[-1]

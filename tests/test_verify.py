@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
 
-from walls import verify
+from walls.project import verify
 
 FILES = ["params.yaml", "dvc.lock", "figures/table1.csv",
          *(f"metrics/{name}.json" for name in ("wall", "theory", "train", "claims")),
@@ -17,7 +17,9 @@ FILES = ["params.yaml", "dvc.lock", "figures/table1.csv",
 
 @pytest.fixture
 def other(tmp_path, monkeypatch):
-    """Another run's results: for now the same. What is trained may lie apart by its own interval."""
+    """Another run's results: for now the same. What is trained may lie apart by its own
+    interval.
+    """
     monkeypatch.setattr(verify, "SPREAD", {})
     for name in FILES:
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -26,7 +28,7 @@ def other(tmp_path, monkeypatch):
 
 
 def compared(other) -> list[verify.Check]:
-    return verify.compare(verify.lying(ROOT), verify.lying(other))
+    return verify.compare(verify.in_folder(ROOT), verify.in_folder(other))
 
 
 def apart(other) -> set[tuple[str, str]]:
@@ -55,13 +57,29 @@ def test_a_run_agrees_with_itself(other, capsys):
     assert verify.main([str(other), str(ROOT)]) == 0
     told = capsys.readouterr().out
     assert re.search(r"All \d+ agree\.$", told.strip())
-    topics = ["geometry", "certificates", "theory", "images", "zeros", "accuracy", "Table 1", "verdict"]
+    topics = [
+        "geometry",
+        "certificates",
+        "theory",
+        "images",
+        "zeros",
+        "accuracy",
+        "Table 1",
+        "verdict",
+    ]
     assert re.findall(r"^## (.*)", told, re.MULTILINE) == topics
     checks = compared(other)
     claims = json.loads((ROOT / "metrics" / "claims.json").read_text())
-    assert [check.what for check in checks if check.topic == "verdict"] == [row["claim"] for row in claims]
-    assert sum(check.topic == "Table 1" for check in checks) == len(pd.read_csv(ROOT / "figures" / "table1.csv"))
-    assert {check.what for check in checks if check.topic == "zeros"} >= {"stack-mix HiResCAM", "stack-gen HiResCAM"}
+    assert [check.what for check in checks if check.topic == "verdict"] == [
+        row["claim"] for row in claims
+    ]
+    assert sum(check.topic == "Table 1" for check in checks) == len(
+        pd.read_csv(ROOT / "figures" / "table1.csv")
+    )
+    assert {check.what for check in checks if check.topic == "zeros"} >= {
+        "stack-mix HiResCAM",
+        "stack-gen HiResCAM",
+    }
     assert re.search(r"^\| dead_rows +\| 54 +\| 54 +\| equal +\| yes +\|$", told, re.MULTILINE)
 
 
@@ -80,11 +98,22 @@ def test_a_number_that_is_not_the_same(other, name, path, value, topic, what):
 
 
 def test_what_another_machine_may_round_otherwise(other):
-    change(other / "metrics" / "theory.json", ["Theorem 1: V = 64", "exact"], lambda x: x * (1 + 5e-6))
+    change(
+        other / "metrics" / "theory.json", ["Theorem 1: V = 64", "exact"], lambda x: x * (1 + 5e-6)
+    )
     change(other / "metrics" / "theory.json", ["Theorem 1: V = 64", "sampled"], lambda x: x * 1.1)
     change(other / "metrics" / "train.json", ["masked", "precision"], "float32")
     change(other / "metrics" / "train.json", ["masked", "top1"], lambda x: x - 0.01)
-    edit(other, ("stack-mix", "GradCAM"), mean=3.0, mean_raw=3.0, ci_low=2.8, ci_high=3.1, std=-1.0, empty=2)
+    edit(
+        other,
+        ("stack-mix", "GradCAM"),
+        mean=3.0,
+        mean_raw=3.0,
+        ci_low=2.8,
+        ci_high=3.1,
+        std=-1.0,
+        empty=2,
+    )
     assert apart(other) == set() and verify.main([str(other), str(ROOT)]) == 0
 
 
@@ -118,9 +147,17 @@ def test_the_measured_spread_is_what_a_cell_may_lie_apart(other, monkeypatch):
 
 def test_another_image_a_missing_line_and_a_broken_certificate(other):
     lock = other / "dvc.lock"
-    lock.write_text(lock.read_text().replace(re.search(r"data/set\s+hash: md5\s+md5: (\w+)", lock.read_text())[1], "f" * 32))
+    lock.write_text(
+        lock.read_text().replace(
+            re.search(r"data/set\s+hash: md5\s+md5: (\w+)", lock.read_text())[1], "f" * 32
+        )
+    )
     file = other / "rendered" / "6_cams-stack-gen.ipynb"
-    file.write_text(file.read_text().replace("no logit reads the bottom 54 rows", "no logit reads the bottom 53 rows"))
+    file.write_text(
+        file.read_text().replace(
+            "no logit reads the bottom 54 rows", "no logit reads the bottom 53 rows"
+        )
+    )
     table = pd.read_csv(other / "figures" / "table1.csv").iloc[1:]
     table.to_csv(other / "figures" / "table1.csv", index=False)
     nfiles = [check.what for check in compared(other) if check.topic == "images"]
@@ -133,18 +170,29 @@ def test_verdicts_move_by_one_step_and_only_a_trained_networks(other):
     at = {row["claim"]: number for number, row in enumerate(claims)}
     trained = "GradCAM highlights the dead zone (µ×100 > 5) on most images"
     exact = "HiResCAM shows no activity in the dead zone, on any image"
-    for verdict, wrong in (("inconclusive", {exact}), ("fails", {exact, trained}), ("holds", set())):
+    for verdict, wrong in (
+        ("inconclusive", {exact}),
+        ("fails", {exact, trained}),
+        ("holds", set()),
+    ):
         for claim in (trained, exact):
             change(other / "metrics" / "claims.json", [at[claim], "verdict"], verdict)
-        assert claims[at[trained]]["verdict"] == "holds" and apart(other) == {("verdict", claim) for claim in wrong}
+        assert claims[at[trained]]["verdict"] == "holds" and apart(other) == {
+            ("verdict", claim) for claim in wrong
+        }
 
 
 def test_nothing_to_compare_is_said_in_a_line(other, capsys):
-    (other / "params.yaml").write_text((other / "params.yaml").read_text().replace("rows: 9", "rows: 11"))
+    (other / "params.yaml").write_text(
+        (other / "params.yaml").read_text().replace("rows: 9", "rows: 11")
+    )
     (other / "empty").mkdir()
     for arguments, told in (
         ([str(other), str(ROOT)], "params.yaml: wall differs; takes a run of the same parameters"),
-        ([str(other / "empty"), str(ROOT)], "params.yaml: not there; takes a copy of the project after `dvc repro`"),
+        (
+            [str(other / "empty"), str(ROOT)],
+            "params.yaml: not there; takes a copy of the project after `dvc repro`",
+        ),
         (["--fast"], "verify: got --fast; takes nothing, a folder, or two"),
     ):
         assert verify.main(arguments) == 2
@@ -163,7 +211,9 @@ def test_where_nothing_can_be_compared(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_committed_is_what_is_compared_with(tmp_path, monkeypatch, capsys):
-    """Not what lies in the working tree; and a rerun is of the commit, in a clone that is gone afterwards."""
+    """Not what lies in the working tree; and a rerun is of the commit, in a clone that is gone
+    afterwards.
+    """
     project = copy_tree(tmp_path / "project")
     (project / "metrics" / "wall.json").write_text("{}")
     (project / "dvc.yaml").write_text("stages: {}")

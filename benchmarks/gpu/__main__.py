@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.gpu import archive, exactness, networks, preset, steps
 from benchmarks.gpu.run import Run, go, table
-from walls import record
+from walls.project import log
 
 PACKAGES = ("torch", "torchvision", "numpy", "grad-cam", "torchcam", "timm", "accelerate")
 
@@ -196,7 +196,7 @@ def machine(device: torch.device) -> dict:
     return {
         "device": name,
         "device_memory_gib": memory,
-        "processor": record.processor(),
+        "processor": log.processor(),
         "cores": steps.cores(),
         "versions": versions,
         "cudnn": torch.backends.cudnn.version(),

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from walls import sources
+from walls.sources import imagenet
 
 TOP = "tiny-imagenet-200/"
 ANNOTATIONS, WORDS, WNIDS = (
@@ -93,7 +93,7 @@ def _members(public: zipfile.ZipFile) -> dict[str, list[str]]:
             len(parts) == 5
             and parts[1] == "train"
             and parts[3] == "images"
-            and sources.is_animal(parts[2])
+            and imagenet.is_animal(parts[2])
         ):
             members.setdefault(parts[2], []).append(name)
     for line in public.read(ANNOTATIONS).decode().splitlines():

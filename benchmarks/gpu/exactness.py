@@ -2,7 +2,7 @@
 
 The dead zone: logits, and the features they are made of, computed at full height, on the device,
 before and after everything below the edge was replaced, bit by bit, in every precision and memory
-layout; and, so that the comparison can fail, after the 16 rows above the edge were. The maps: every
+layout; and, so that the comparison can fail, after the row above the edge was. The maps: every
 method's, upscaled, in [0, 1], and their µ×100, against the same call on the processor in float32
 (and in float64).
 """
@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.run import Run
-from walls import activity, cams, critters, data, methods, models
+from walls.images import transforms
+from walls.network import architecture, certificate, checkpoints, classifier
+from walls.saliency import activity, methods
+from walls.saliency.maps import saliency_maps
+from walls.sources import critters
 
 PRECISIONS = ("float32", "float32, TF32", "bfloat16")
 LAYOUTS = {"NCHW": torch.contiguous_format, "channels-last": torch.channels_last}
@@ -31,7 +35,6 @@ PAIRS = {
     "bfloat16": torch.float32,
     "float64": torch.float64,
 }
-ABOVE = 16  # rows above the edge that must count; of one alone, bfloat16 may round the trace away
 SCORECAM = "ScoreCAM"  # on a processor it takes as long as all the others
 
 
@@ -46,7 +49,7 @@ def measure(run: Run) -> str:
             "maps of": count,
             "opticam_steps": steps,
         }
-        on_processor = models.certify(network, SIZE, data.normalise(images), 0)
+        on_processor = certificate.certify(network, SIZE, transforms.normalise(images), 0)
         found["networks"][name]["certificate, on the processor"] = asdict(on_processor) | {
             "holds": on_processor.holds
         }
@@ -60,26 +63,28 @@ def measure(run: Run) -> str:
         run.keep("exactness", found)
         run.say(f"  {name}: {summary(rows or [])}")
     for name, network, count, steps in networks(run):
-        for row in compared(run, network, data.normalise(images[:count]), steps, found["errors"]):
+        for row in compared(
+            run, network, transforms.normalise(images[:count]), steps, found["errors"]
+        ):
             found["maps"].append({"network": name, "images": count} | row)
             run.keep("exactness", found)
         run.say(f"  {name}: maps of {len(methods.METHODS)} methods compared")
     return f"{summary(found['sealed'])}; {widest(found['maps'])}"
 
 
-def networks(run: Run) -> Iterator[tuple[str, models.Classifier, int, int]]:
+def networks(run: Run) -> Iterator[tuple[str, classifier.Classifier, int, int]]:
     """A name, a network, how many images' maps are compared, Opti-CAM's steps."""
     if run.weights:
-        yield "trained, 1/8 of VGG16's width", models.load(run.weights), 4, 50
+        yield "trained, 1/8 of VGG16's width", checkpoints.load(run.weights), 4, 50
     else:
         kind = TINY if run.tiny else SMALL
         yield (
             "seeded, 1/8 of VGG16's width",
-            models.seeded(0, **kind).eval(),
+            architecture.seeded(0, **kind).eval(),
             *((2, 2) if run.tiny else (4, 50)),
         )
     if not run.tiny:
-        yield "seeded, the paper's", models.seeded(0, **PAPERS).eval(), 1, 5
+        yield "seeded, the paper's", architecture.seeded(0, **PAPERS).eval(), 1, 5
 
 
 def stacked(count: int) -> Tensor:
@@ -92,24 +97,22 @@ def stacked(count: int) -> Tensor:
 
 
 def sealed(
-    network: models.Classifier, images: Tensor, edge: int, device: torch.device
+    network: classifier.Classifier, images: Tensor, edge: int, device: torch.device
 ) -> list[dict]:
     """Per precision and layout: which changes below `edge` left every bit as it was.
 
-    Computed at full height.
-
-    Of the logits, and of the features that they are made of, where 16 bits hide less. `images`:
-    uint8 (N, 3, H, W). `again`: the same images twice, without which nothing follows from the
-    others. `logit_change` and `feature_change`: the largest, over all changes below the edge; the
-    gradients are the largest |∂(Σ logit²)/∂pixel|.
+    Computed at full height: the logits, and the features that they are made of, where 16 bits hide
+    less. `images`: uint8 (N, 3, H, W). `again`: the same images twice, without which nothing
+    follows from the others. `largest_change` (of a logit) and `feature_change`: over all changes
+    below the edge. The gradients: the largest |∂(Σ logit²)/∂pixel|.
     """
     random = torch.Generator().manual_seed(0)
-    above = data.normalise(images)[:, :, :edge]
+    above = transforms.normalise(images)[:, :, :edge]
     noise = torch.randn(len(images), 3, images.shape[2] - edge, images.shape[3], generator=random)
     wide = noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30)
     below = {
-        "again": data.normalise(images)[:, :, edge:],
-        "replaced": data.normalise(images.roll(1, 0).flip(3))[:, :, edge:],
+        "again": transforms.normalise(images)[:, :, edge:],
+        "replaced": transforms.normalise(images.roll(1, 0).flip(3))[:, :, edge:],
         "noise": noise,
         "extreme": wide,
     }
@@ -127,7 +130,7 @@ def sealed(
             with rounding(precision, device):
                 original = torch.cat([above, below["again"]], 2).to(device)
                 upper, edged = original.clone(), original.clone().requires_grad_()
-                upper[:, :, edge - ABOVE : edge] = upper[:, :, edge - ABOVE : edge].roll(1, 0)
+                upper[:, :, edge - 1] = upper[:, :, edge - 1].roll(1, 0)
                 with torch.no_grad():
                     before = outputs(original)
                     after = {
@@ -147,11 +150,11 @@ def sealed(
                     "layout": layout,
                     "images": len(images),
                     **{name: all(map(torch.equal, out, before)) for name, out in after.items()},
-                    "logit_change": max(change[0] for change in changes),
+                    "largest_change": max(change[0] for change in changes),
                     "largest_logit": float(before[0].abs().max()),
                     "feature_change": max(change[1] for change in changes),
                     "largest_feature": float(before[1].max()),
-                    "rows_above_count": not all(map(torch.equal, moved, before)),
+                    "row_above_counts": not all(map(torch.equal, moved, before)),
                     "dead_gradient": float(gradient[:, :, edge:].abs().max()),
                     "edge_gradient": float(gradient[:, :, edge - 1].abs().max()),
                 }
@@ -165,7 +168,7 @@ def largest(one: Tensor, other: Tensor) -> float:
 
 
 def compared(
-    run: Run, network: models.Classifier, images: Tensor, steps: int, errors: dict
+    run: Run, network: classifier.Classifier, images: Tensor, steps: int, errors: dict
 ) -> Iterator[dict]:
     """Per method and pair: the largest difference of an upscaled map's pixels and of µ×100.
 
@@ -209,15 +212,15 @@ def compared(
 
 
 def working(
-    run: Run, network: models.Classifier, images: Tensor, names: list[str], errors: dict
+    run: Run, network: classifier.Classifier, images: Tensor, names: list[str], errors: dict
 ) -> list[str]:
     """The methods that the device computes without an error, tried on one image; a warm-up."""
     moved, one, done = deepcopy(network).to(run.device).eval(), images[:1].to(run.device), []
     for name in names:
         found = run.attempt(
             f"{name} on the device",
-            lambda n=name: cams.saliency_maps(
-                moved, one, [n], opticam_steps=1, progress=lambda maps: None
+            lambda n=name: saliency_maps(
+                moved, one, [n], options={"Opti-CAM": {"steps": 1}}, progress=lambda maps: None
             ),
             errors,
         )
@@ -226,19 +229,24 @@ def working(
 
 
 def maps(
-    model: models.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int
+    model: classifier.Classifier, images: Tensor, names: list[str], targets: Tensor, steps: int
 ) -> dict[str, Tensor]:
     """Raw maps on the processor, in float64, whatever computed them."""
     with torch.no_grad():
-        found = cams.saliency_maps(
-            model, images, names, targets, opticam_steps=steps, progress=lambda maps: None
+        found = saliency_maps(
+            model,
+            images,
+            names,
+            targets,
+            options={"Opti-CAM": {"steps": steps}},
+            progress=lambda maps: None,
         )
     return {name: values.double().cpu() for name, values in found.items()}
 
 
-def row(name: str, pair: str, network: models.Classifier, one: Tensor, other: Tensor) -> dict:
+def row(name: str, pair: str, network: classifier.Classifier, one: Tensor, other: Tensor) -> dict:
     """Two computations of one method's maps, compared as a user sees them."""
-    up = [cams.upscale(values, SIZE) for values in (one, other)]
+    up = [activity.upscale(values, SIZE) for values in (one, other)]
     mu = [activity.activity(values, network.zone(SIZE).dead_rows) for values in up]
     return {
         "method": name,

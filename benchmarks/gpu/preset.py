@@ -5,7 +5,9 @@ from pathlib import Path
 import yaml
 
 from benchmarks.gpu import archive, steps
-from walls import data, params, sources
+from walls.base import params
+from walls.sources import imagenet
+from walls.sources.manifest import build
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "tiny-imagenet.yaml"
 BATCH, LR = 128, 0.02
@@ -45,7 +47,7 @@ def settings(images: Path | None, photographs: Path | None, tiny: bool) -> param
         )
     else:
         animals = [
-            key for key in sources.tiny_imagenet(images).files["train"] if sources.is_animal(key)
+            key for key in imagenet.tiny_imagenet(images).files["train"] if imagenet.is_animal(key)
         ]
         content["data"] |= {"root": str(images), "classes": len(animals)}
         if tiny:
@@ -60,7 +62,7 @@ def prepare(folder: Path, packed: Path | None, photographs: Path | None, tiny: b
     """
     images = archive.unpack(packed, folder / "archive.zip") if packed else None
     p = settings(images, photographs, tiny)
-    data.build(p.data, p.seed, p.image_size, folder / "set")
+    build(p.data, p.seed, p.image_size, folder / "set")
     (folder / "params.yaml").write_text(
         yaml.safe_dump(p.model_dump(), sort_keys=False), encoding="utf-8"
     )

@@ -34,42 +34,23 @@ def read(folder: Path) -> dict:
 
 
 def exact(found: dict) -> list[list]:
-    """Part a's rows: the logits below the edge, the maps and their µ×100."""
+    """Part a's rows: what changes below the edge, the maps and their µ×100."""
     a, rows = found["exactness"], []
+    kinds = {
+        "largest_change": "largest change of a logit",
+        "feature_change": "largest change of a feature",
+        "dead_gradient": "largest gradient in the dead zone",
+        "edge_gradient": "largest gradient in the row above",
+    }
     for r in a.get("sealed", []):
         setting = f"{r['precision']}, {r['layout']}"
-        for key, what in (("logit_change", "a logit"), ("feature_change", "a feature")):
-            rows.append(
-                [
-                    "a",
-                    r["network"],
-                    f"largest change of {what}",
-                    setting,
-                    r["images"],
-                    r[key],
-                    None,
-                    None,
-                    "",
-                ]
-            )
+        for key, what in kinds.items():
+            if key in r:
+                rows.append(["a", r["network"], what, setting, r["images"], r[key], None, None, ""])
     for r in a.get("maps", []):
-        for key, what in (
-            ("map", "largest difference of a map"),
-            ("mu", "largest difference of µ×100"),
-        ):
-            rows.append(
-                [
-                    "a",
-                    f"{r['network']}: {r['method']}",
-                    what,
-                    r["pair"],
-                    r["images"],
-                    r[key],
-                    None,
-                    None,
-                    "",
-                ]
-            )
+        for key, what in (("map", "a map"), ("mu", "µ×100")):
+            subject, what = f"{r['network']}: {r['method']}", f"largest difference of {what}"
+            rows.append(["a", subject, what, r["pair"], r["images"], r[key], None, None, ""])
     return rows
 
 

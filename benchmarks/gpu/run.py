@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from walls import paths
+from walls.base import files
 
 PATIENCE = 0.2  # of a part's share: how much longer it may take before it is broken off
 
@@ -64,7 +64,7 @@ class Run:
 
     def keep(self, name: str, content: object) -> None:
         """Write `name`.json, whole or not at all."""
-        with paths.whole(self.out / f"{name}.json") as partial:
+        with files.whole(self.out / f"{name}.json") as partial:
             partial.write_text(
                 json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
             )

@@ -1,6 +1,7 @@
 """showcase/tiny-imagenet-gpu, from what part d of a run left: page, figures, metrics."""
 
 import io
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -13,12 +14,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.gpu import carried, control, networks, rows
-from walls import cams, claims, plots, report
+from walls.base import files
+from walls.figures import pictures, style
+from walls.network.geometry import DeadZone
+from walls.paper import plots, results, table1
+from walls.project import documents
+from walls.saliency import activity
 
 NAME = "tiny-imagenet-gpu"
 SHADES = {
-    "another of the class": plots.DEAD,
-    "one of another class": plots.SEEN,
+    "another of the class": style.DEAD,
+    "one of another class": style.SEEN,
     "noise": "0.6",
     "grey": "0.85",
 }
@@ -46,8 +52,9 @@ The training was as long as a run of {run_minutes} minutes, measurements include
 ## What of it is the hidden object
 
 The same upper parts above another photograph of the class (STACK-MIX itself), above one of another
-class, above grey, above noise. {same_prediction} What the first column has beyond the second is the
-hidden object's; what the second has beyond grey is any content's.
+class, above grey, above noise, on the images that the run came to above all of them.
+{same_prediction} What the first column has beyond the second is the hidden object's: the last
+column, image by image. What the second has beyond grey is any content's.
 
 {control}
 
@@ -89,149 +96,139 @@ def write(folder: Path, root: Path, commit: str | None = None) -> Path:
     d, run = found["networks"], found["run"]
     if not (folder / "table1.csv").is_file() or "baseline" not in d.get("train", {}):
         raise ValueError(
-            f"{folder}: holds no Table 1 of two trained networks; takes a run whose part d came "
-            "to its end"
+            f"{folder}: holds no Table 1 of two trained networks; takes a run whose part d came to "
+            "its end"
         )
+    whole = resolved(run.get("commit") or commit or "HEAD")
     target = root / "showcase" / NAME
     figures, metrics = target / "figures", target / "metrics"
     for made in (figures, metrics):
         made.mkdir(parents=True, exist_ok=True)
-    (target / "params.yaml").write_text(
-        yaml.safe_dump(d["params"], sort_keys=False, allow_unicode=True), encoding="utf-8"
-    )
-    means = {
-        "stack-mix": {
-            name: mu for name, mu in d.get("activity", {}).items() if name != "uniform map"
-        }
-    }
-    trained = {
-        which: {k: v for k, v in scores.items() if k != "seconds"}
-        for which, scores in d["train"].items()
-    }
-    claims.write_metrics(
+    parameters = yaml.safe_dump(d["params"], sort_keys=False, allow_unicode=True)
+    (target / "params.yaml").write_text(parameters, encoding="utf-8")
+    table = pd.read_csv(folder / "table1.csv")
+    measured = read_activity(folder)
+    compared, images = control.paired(measured)
+    means = table[table["method"] != "uniform map"].set_index("method")["mean"].round(3)
+    results.write_metrics(
         metrics,
         wall=d["wall"],
-        train=trained,
+        train={w: {k: v for k, v in s.items() if k != "seconds"} for w, s in d["train"].items()},
         claims=d["claims"],
-        activity=means,
-        control=d["control"],
+        activity={"stack-mix": means.to_dict()},
     )
-    table = pd.read_csv(folder / "table1.csv")
-    claims.write_table1(table, {"stack-gen": "photographs have no generator here."}, figures)
-    draw(folder, d, table, figures)
-    text = written(d, run, table, run.get("commit") or commit or head(root))
-    (target / "README.md").write_text(report.filled(text, target), encoding="utf-8")
+    files.write_csv(compared, figures / "control.csv", digits=4)
+    table1.write_table1(table, {"stack-gen": "photographs have no generator here."}, figures)
+    draw(folder, d, measured, compared, figures)
+    text = written(d, run, table, control_table(compared, measured, images), whole)
+    (target / "README.md").write_text(documents.filled(text, target), encoding="utf-8")
     return target / "README.md"
 
 
-def draw(folder: Path, d: dict, table: pd.DataFrame, figures: Path) -> None:
-    """The figures, as PNG: fig1, fig5, fig7, fig9, activity, methods and control."""
-    plots.use_style(d["params"]["heat"])
-    edge, size = d["wall"]["seen_rows"], d["wall"]["image_rows"]
+def read_activity(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every image's µ above each kind of lower part that the run came to."""
+    found = {}
     with zipfile.ZipFile(folder / "pictures.zip") as file:
-        names = set(file.namelist())
-        histories = {
+        for kind in control.BELOW:
+            name = f"activity-{carried.slug(kind)}.csv"
+            if name in file.namelist():
+                found[kind] = pd.read_csv(io.BytesIO(file.read(name)))
+    return found
+
+
+def read_histories(folder: Path) -> dict[str, pd.DataFrame]:
+    """Both networks' training, epoch by epoch."""
+    with zipfile.ZipFile(folder / "pictures.zip") as file:
+        return {
             which: pd.read_csv(io.BytesIO(file.read(f"history-{which}.csv")))
-            for which in d["train"]
+            for which in ("masked", "baseline")
         }
-        kinds = [kind for kind in control.BELOW if f"activity-{carried.slug(kind)}.csv" in names]
-        measured = {
-            kind: pd.read_csv(io.BytesIO(file.read(f"activity-{carried.slug(kind)}.csv")))
-            for kind in kinds
-        }
-    images, raw, classes = carried.shown(folder / "pictures.zip", control.SAME)
+
+
+def draw(
+    folder: Path,
+    d: dict,
+    measured: dict[str, pd.DataFrame],
+    compared: pd.DataFrame,
+    figures: Path,
+) -> None:
+    """The figures, as PNG: fig1, fig5, fig7, fig9, activity, methods, control, control-maps."""
+    style.use_style(d["params"]["heat"])
+    wall = d["wall"]
+    zone = DeadZone(
+        (wall["seen_rows"], wall["map_rows"] - wall["wall_rows"]),
+        (wall["image_rows"], wall["map_rows"]),
+    )
+    uniform = activity.uniform_activity(zone.dead_share)
+    histories = read_histories(folder)
+    results.write_history(histories, figures)
+    saved(plots.training_curves(histories), figures, "fig5")
     mix = measured[control.SAME].assign(dataset="stack-mix")
+    saved(plots.activity_plot(mix, uniform), figures, "activity")
+
+    images, raw, classes = carried.shown(folder / "pictures.zip", control.SAME)
     mu = mix.pivot(index="image", columns="method", values="mu")
-    papers = [name for name in raw if name in claims.PAPER["stack-mix"]]
-    claims.write_history(histories, figures)
-    saved(plots.curves(histories), figures, "fig5")
-    saved(
-        plots.activity_plot(mix, claims.uniform_activity(d["wall"]["dead_share"])),
-        figures,
-        "activity",
-    )
-    one = int(
-        (mu["GradCAM"][: len(images)] - mu["GradCAM"].quantile(0.75)).abs().fillna(np.inf).idxmin()
-    )
-    example = plots.example(
-        images[one],
-        raw["GradCAM"][one],
-        cams.upscale(raw["GradCAM"][one][None], size)[0],
-        d["wall"],
-        "GradCAM",
-    )
-    saved(example, figures, "fig1")
-    for name, count, methods in (
+    gradcam = mu["GradCAM"]
+    one = int((gradcam[: len(images)] - gradcam.quantile(0.75)).abs().fillna(np.inf).idxmin())
+    upscaled = activity.upscale(raw["GradCAM"][one][None], zone.image_rows)[0]
+    drawn = plots.example(images[one], raw["GradCAM"][one], upscaled, zone, "GradCAM")
+    saved(drawn, figures, "fig1")
+    papers = [name for name in raw if name in table1.PAPER["stack-mix"]]
+    for name, number, names in (
         ("fig7", 2, papers),
         ("fig9", 5, papers),
         ("methods", 1, list(raw)),
     ):
-        count = min(count, len(images))
-        laid = {method: cams.upscale(raw[method][:count], size) for method in methods}
-        saved(plots.saliency_grid(images[:count], laid, classes[:count], edge, mu), figures, name)
-    saved(
-        control_plot(
-            pd.DataFrame(d["control"]), 100 * claims.uniform_activity(d["wall"]["dead_share"])
-        ),
-        figures,
-        "control",
-    )
-    saved(control_grid(folder, kinds, measured, edge, size), figures, "control-maps")
+        number = min(number, len(images))
+        laid = {method: activity.upscale(raw[method][:number], zone.image_rows) for method in names}
+        grid = pictures.saliency_grid(images[:number], laid, classes[:number], zone, mu)
+        saved(grid, figures, name)
+    saved(control_plot(compared, 100 * uniform), figures, "control")
+    saved(control_grid(folder, measured, zone), figures, "control-maps")
 
 
-def control_plot(measured: pd.DataFrame, uniform: float) -> Figure:
+def control_plot(compared: pd.DataFrame, uniform: float) -> Figure:
     """µ×100 per method, a bar for what lies below the edge; dashed, a uniform map."""
-    methods = [name for name in measured["method"].unique() if name not in ("HiResCAM", "LayerCAM")]
-    kinds = [kind for kind in SHADES if kind in set(measured["below"])]
-    means = measured.pivot(index="method", columns="below", values="mean").reindex(methods)[kinds]
-    figure, ax = plt.subplots(figsize=(plots.WIDTH, 0.6 + 0.32 * len(methods)))
+    kinds = [kind for kind in SHADES if kind in compared]
+    shown = compared[compared[kinds].to_numpy().max(axis=1) > 0]  # HiResCAM and its kin are empty
+    figure, ax = plt.subplots(figsize=(style.WIDTH, 0.6 + 0.32 * len(shown)))
     tall = 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
-        ax.barh(
-            np.arange(len(methods)) + (place + 0.5) * tall - 0.4,
-            means[kind],
-            tall,
-            color=SHADES[kind],
-            label=kind,
-        )
+        heights = np.arange(len(shown)) + (place + 0.5) * tall - 0.4
+        ax.barh(heights, shown[kind], tall, color=SHADES[kind], label=kind)
     ax.axvline(uniform, color="0.3", linestyle="--", linewidth=0.8)
-    ax.set_yticks(np.arange(len(methods)), methods)
+    ax.set_yticks(np.arange(len(shown)), shown["method"])
     ax.invert_yaxis()
     ax.set_xlabel(f"activity in the dead zone, µ×100 (dashed: a uniform map, {uniform:.1f})")
     ax.legend(title="below the edge", loc="lower center", bbox_to_anchor=(0.5, 1), ncol=2)
     return figure
 
 
-def control_grid(
-    folder: Path, kinds: list[str], measured: dict[str, pd.DataFrame], edge: int, size: int
-) -> Figure:
-    """GradCAM of the same upper part above each kind of lower part, a row for each."""
-    shown: list[Tensor] = []
-    names, maps, mu = [], [], []
-    for kind in kinds:
-        images, raw, _ = carried.shown(folder / "pictures.zip", kind)
-        shown.append(images[0])
-        names.append(plots.broken(kind))
-        maps.append(
-            {
-                name: cams.upscale(raw[name][:1], size)[0]
-                for name in ("GradCAM", "GradCAM++", "HiResCAM")
-                if name in raw
-            }
-        )
-        mu.append(measured[kind][measured[kind]["image"] == 0].set_index("method")["mu"])
-    laid = {name: [one[name] for one in maps] for name in maps[0]}
-    return plots.saliency_grid(shown, laid, names, edge, pd.DataFrame(mu).reset_index(drop=True))
+def control_grid(folder: Path, measured: dict[str, pd.DataFrame], zone: DeadZone) -> Figure:
+    """Maps of the same upper part above each kind of lower part, a row for each."""
+    images: list[Tensor] = []
+    laid: dict[str, list[Tensor]] = {"GradCAM": [], "GradCAM++": [], "HiResCAM": []}
+    mu = []
+    for kind, table in measured.items():
+        some, raw, _ = carried.shown(folder / "pictures.zip", kind)
+        images.append(some[0])
+        mu.append(table[table["image"] == 0].set_index("method")["mu"])
+        for name, maps in laid.items():
+            maps.append(activity.upscale(raw[name][:1], zone.image_rows)[0])
+    names = [pictures.broken(kind) for kind in measured]
+    return pictures.saliency_grid(
+        images, laid, names, zone, pd.DataFrame(mu).reset_index(drop=True)
+    )
 
 
 def saved(figure: Figure, folder: Path, name: str) -> None:
     """As every figure of a showcase: PNG alone."""
-    plots.save(figure, folder, name)
+    style.save(figure, folder, name)
     (folder / f"{name}.pdf").unlink()
     plt.close(figure)
 
 
-def written(d: dict, run: dict, table: pd.DataFrame, commit: str) -> str:
+def written(d: dict, run: dict, table: pd.DataFrame, compared: str, commit: str) -> str:
     """The page, its blocks still empty."""
     p, train = d["params"], d["train"]
     photographs = p["data"]["name"] == "tiny-imagenet"
@@ -252,7 +249,7 @@ def written(d: dict, run: dict, table: pd.DataFrame, commit: str) -> str:
         "run_minutes": f"{run['minutes']:g}",
         "minutes": ", ".join(f"{which} {s['seconds'] / 60:.1f}" for which, s in train.items()),
         "same_prediction": same_prediction(d),
-        "control": control_table(d["control"]),
+        "control": compared,
         "machine": f"{run['device']}, {run['processor']}, {run['cores']} cores",
         "versions": ", ".join(run["versions"]),
         "date": run["date"],
@@ -263,20 +260,15 @@ def written(d: dict, run: dict, table: pd.DataFrame, commit: str) -> str:
     return PAGE.format(**fields)
 
 
-def control_table(measured: list[dict]) -> str:
-    """µ×100, mean ± standard deviation, a method per row, a kind of lower part per column."""
-    table = pd.DataFrame(measured)
-    kinds = [kind for kind in control.BELOW if kind in set(table["below"])]
-    images = table.groupby("below")["images"].max()
-    heads = " | ".join(f"{kind} ({images[kind]})" for kind in kinds)
-    lines = [f"| µ×100, below (images) | {heads} |", "| --- |" + " ---: |" * len(kinds)]
-    for method, group in table.groupby("method", sort=False):
-        cells = {
-            r.below: f"{r.mean:.1f} ± {r.std:.1f}"
-            for r in group.itertuples()
-            if not np.isnan(r.mean)
-        }
-        lines.append(f"| {method} | {' | '.join(cells.get(kind, '—') for kind in kinds)} |")
+def control_table(compared: pd.DataFrame, measured: dict[str, pd.DataFrame], images: int) -> str:
+    """Mean µ×100, a method per row, a kind of lower part per column, and what the first has more."""
+    kinds = list(measured)
+    heads = [f"µ×100 ({images} images)", *kinds, "the first beyond the second [95%]"]
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(kinds) + 1)]
+    for r in compared.to_dict("records"):
+        cells = [f"{r[kind]:.1f}" for kind in kinds]
+        beyond = f"{r['beyond']:+.1f} [{r['beyond_low']:+.1f}, {r['beyond_high']:+.1f}]"
+        lines.append(f"| {r['method']} | {' | '.join([*cells, beyond])} |")
     return "\n".join(lines)
 
 
@@ -290,8 +282,12 @@ def same_prediction(d: dict) -> str:
     )
 
 
-def head(root: Path) -> str:
-    """The commit that is checked out."""
-    return subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-    ).stdout.strip()
+def resolved(commit: str) -> str:
+    """A commit's whole name; ValueError where it is short for none of this repository."""
+    if re.fullmatch(r"[0-9a-f]{40}", commit):
+        return commit
+    command = ["git", "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"]
+    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"--commit: got {commit}; takes a commit of this repository")
+    return done.stdout.strip()
