@@ -30,6 +30,7 @@ from benchmarks.gpu import (
 from benchmarks.gpu import run as runs
 from walls.images import loaders, stacked
 from walls.network.geometry import DeadZone
+from walls.paper import claims
 from walls.saliency import methods
 from walls.sources import folders, imagenet
 
@@ -381,7 +382,7 @@ def left(tmp_path_factory):
         "seconds": 3.0,
     }
     claim = {
-        "claim": "the dead zone is 54 rows",
+        "claim": claims.CLAIMS[0].statement,
         "where": "3.1",
         "paper": "54",
         "ours": "54",
@@ -483,6 +484,7 @@ def test_of_two_runs_each_part_is_the_last_ones(left, tmp_path):
     run["parts"] = {"c": run["parts"]["a"] | {"title": "peers", "device": "GPU Z"}}
     (again / "run.json").write_text(json.dumps(run))
     turns = [{"geometry": "paper", "methods": "gradient family"} | turn] * 3
+    turns += [{"geometry": "paper", "methods": "ScoreCAM"} | turn] * 2
     (again / "maps.json").write_text(
         json.dumps(
             {
@@ -509,7 +511,7 @@ def test_of_two_runs_each_part_is_the_last_ones(left, tmp_path):
 
 def test_the_showcase_says_what_the_run_left(left, tmp_path):
     (tmp_path / "showcase").mkdir()
-    written = showcase.write(left, tmp_path)
+    written = showcase.write(left, tmp_path, leave_out=[0, 1])
     text, folder = written.read_text(), written.parent
     assert (
         "| GradCAM | 30.0 ± 1.0 | 22.7 ± 13.4 |" in text
@@ -524,7 +526,7 @@ def test_the_showcase_says_what_the_run_left(left, tmp_path):
         and "3 classes" in text
     )
     assert json.loads((folder / "metrics" / "activity.json").read_text()) == {
-        "stack-mix": {"GradCAM": 30.0}
+        "stack-mix": {"GradCAM": 30.0, "HiResCAM": 0.0}
     }
     assert json.loads((folder / "metrics" / "train.json").read_text())["masked"]["top1"] == 0.4
     shown = re.findall(r"\]\(([\w./-]+\.png)\)", text)

@@ -130,6 +130,14 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         metavar="DIR",
         help="write showcase/tiny-imagenet-gpu from what --out left",
     )
+    parser.add_argument(
+        "--leave-out",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="stacked images, counted from 0, that the showcase is not to show",
+    )
     return parser.parse_args(arguments)
 
 

@@ -18,6 +18,7 @@ from torchcam import methods as torchcam
 from benchmarks import cams as peers
 from benchmarks import measure as clocks
 from benchmarks.gpu import exactness
+from benchmarks.gpu.rows import LEAST
 from benchmarks.gpu.run import Run
 from walls.images import transforms
 from walls.network import architecture, behind, classifier, zoo
@@ -31,7 +32,7 @@ TORCHCAM = {
 }
 TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": False, "wall_rows": 9}
 LITE = "EfficientNet-Lite0"
-LEAST, MOST = 3, 20  # turns of a group
+MOST = 20  # turns of a group
 
 
 def measure(run: Run) -> str:

@@ -1,6 +1,7 @@
 """benchmarks/gpu.md and gpu.csv, from what a run left; what the run lacks is said, not left out."""
 
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -62,7 +63,7 @@ def text(found: dict, table: pd.DataFrame) -> str:
         lines += ["**A rehearsal at the smallest sizes: nothing here is worth reading.**", ""]
     for section in (exact_text, steps_text, maps_text, networks_text):
         lines += [*section(found, table), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
 def exact_text(found: dict, table: pd.DataFrame) -> list[str]:
@@ -91,7 +92,7 @@ def exact_text(found: dict, table: pd.DataFrame) -> list[str]:
         for network, group in maps.groupby("network", sort=False):
             pairs = [pair for pair in PAIRS if pair in set(group["pair"])]
             lines += [
-                f"{network}, {group['images'].iloc[0]} images, Opti-CAM with "
+                f"{network}, images: {group['images'].iloc[0]}, Opti-CAM with "
                 f"{a['networks'][network]['opticam_steps']} steps; map, µ×100:",
                 "",
                 f"| method | {' | '.join(pairs)} |",
@@ -304,10 +305,10 @@ def missing(found: dict, letter: str) -> list[str]:
     if part is None:
         return ["Not part of this run."]
     said = [f"Broken off: {part['error']}."] if part["error"] else []
-    return said + [
-        f"Not measured: {what}: {why}."
-        for what, why in found[rows.FILES[letter]].get("errors", {}).items()
-    ]
+    errors = found[rows.FILES[letter]].get("errors", {})
+    if letter == "c":
+        errors = errors | rows.too_few(found)
+    return said + [f"Not measured: {what}: {why}." for what, why in errors.items()]
 
 
 def cell(row: object, digits: int) -> str:

@@ -14,6 +14,7 @@ from benchmarks.gpu import steps
 
 COLUMNS = ["part", "subject", "what", "setting", "n", "median", "low", "high", "unit"]
 FILES = {"a": "exactness", "b": "steps", "c": "maps", "d": "networks"}
+LEAST = 3  # turns that a median takes
 LIBRARIES = {"grad_cam": "pytorch-grad-cam", "torchcam": "torch-cam"}
 
 
@@ -119,6 +120,8 @@ def mapped(found: dict) -> list[list]:
     if turns.empty:
         return rows
     for (geometry, methods), group in turns.groupby(["geometry", "methods"], sort=False):
+        if len(group) < LEAST:
+            continue
         rows.append(["c", methods, "ours", geometry, *spread(1000 * group["ours"]), "ms"])
         for key, library in LIBRARIES.items():
             if key in group and group[key].notna().all():
@@ -128,6 +131,17 @@ def mapped(found: dict) -> list[list]:
                     ["c", methods, f"{library} / ours", geometry, *spread(group[key] / ours), ""]
                 )
     return rows
+
+
+def too_few(found: dict) -> dict[str, str]:
+    """The comparisons of part c that a run had no time for, and why."""
+    turns = pd.DataFrame(found["maps"].get("turns", []), columns=["geometry", "methods"])
+    counts = turns.groupby(["geometry", "methods"], sort=False).size()
+    return {
+        f"{geometry}, {methods}": f"{n} turns, fewer than {LEAST}"
+        for (geometry, methods), n in counts.items()
+        if n < LEAST
+    }
 
 
 def trained(found: dict) -> list[list]:

@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -53,8 +54,9 @@ The training was as long as a run of {run_minutes} minutes, measurements include
 
 The same upper parts above another photograph of the class (STACK-MIX itself), above one of another
 class, above grey, above noise, on the images that the run came to above all of them.
-{same_prediction} What the first column has beyond the second is the hidden object's: the last
-column, image by image. What the second has beyond grey is any content's.
+{same_prediction}
+What the first column has beyond the second is the hidden object's: the last column, image by image.
+What the second has beyond grey is any content's.
 
 {control}
 
@@ -87,10 +89,13 @@ commit found. What the GPU does with the dead zone and with every map, beside a 
 """
 
 
-def write(folder: Path, root: Path, commit: str | None = None) -> Path:
+def write(
+    folder: Path, root: Path, commit: str | None = None, leave_out: Sequence[int] = ()
+) -> Path:
     """Write the showcase below `root` and return its page. ValueError where the run has no Table 1.
 
     `commit`: what the run was made of, where run.json doesn't say; else the one checked out.
+    `leave_out`: stacked images, by their places, that no figure is to show (such as of people).
     """
     found = rows.read(folder)
     d, run = found["networks"], found["run"]
@@ -119,7 +124,8 @@ def write(folder: Path, root: Path, commit: str | None = None) -> Path:
     )
     files.write_csv(compared, figures / "control.csv", digits=4)
     table1.write_table1(table, {"stack-gen": "photographs have no generator here."}, figures)
-    draw(folder, d, measured, compared, figures)
+    shown = [place for place in range(carried.SHOWN) if place not in leave_out]
+    draw(folder, d, measured, compared, shown, figures)
     text = written(d, run, table, control_table(compared, measured, images), whole)
     (target / "README.md").write_text(documents.filled(text, target), encoding="utf-8")
     return target / "README.md"
@@ -150,6 +156,7 @@ def draw(
     d: dict,
     measured: dict[str, pd.DataFrame],
     compared: pd.DataFrame,
+    shown: list[int],
     figures: Path,
 ) -> None:
     """The figures, as PNG: fig1, fig5, fig7, fig9, activity, methods, control, control-maps."""
@@ -167,24 +174,22 @@ def draw(
     saved(plots.activity_plot(mix, uniform), figures, "activity")
 
     images, raw, classes = carried.shown(folder / "pictures.zip", control.SAME)
-    mu = mix.pivot(index="image", columns="method", values="mu")
-    gradcam = mu["GradCAM"]
-    one = int((gradcam[: len(images)] - gradcam.quantile(0.75)).abs().fillna(np.inf).idxmin())
+    shown = [place for place in shown if place < len(images)]
+    mu = mix.pivot(index="image", columns="method", values="mu").loc[shown]
+    middle = measured[control.SAME].groupby("method")["mu"].quantile(0.75)["GradCAM"]
+    one = int((mu["GradCAM"] - middle).abs().fillna(np.inf).idxmin())
     upscaled = activity.upscale(raw["GradCAM"][one][None], zone.image_rows)[0]
     drawn = plots.example(images[one], raw["GradCAM"][one], upscaled, zone, "GradCAM")
     saved(drawn, figures, "fig1")
-    papers = [name for name in raw if name in table1.PAPER["stack-mix"]]
-    for name, number, names in (
-        ("fig7", 2, papers),
-        ("fig9", 5, papers),
-        ("methods", 1, list(raw)),
-    ):
-        number = min(number, len(images))
-        laid = {method: activity.upscale(raw[method][:number], zone.image_rows) for method in names}
-        grid = pictures.saliency_grid(images[:number], laid, classes[:number], zone, mu)
-        saved(grid, figures, name)
+    every = [name for name in mix["method"].unique() if name in raw]
+    papers = [name for name in every if name in table1.PAPER["stack-mix"]]
+    for name, number, names in (("fig7", 2, papers), ("fig9", 5, papers), ("methods", 1, every)):
+        at = shown[:number]
+        laid = {method: activity.upscale(raw[method][at], zone.image_rows) for method in names}
+        labels = [classes[place] for place in at]
+        saved(pictures.saliency_grid(images[at], laid, labels, zone, mu), figures, name)
     saved(control_plot(compared, 100 * uniform), figures, "control")
-    saved(control_grid(folder, measured, zone), figures, "control-maps")
+    saved(control_grid(folder, measured, zone, shown[0]), figures, "control-maps")
 
 
 def control_plot(compared: pd.DataFrame, uniform: float) -> Figure:
@@ -204,17 +209,19 @@ def control_plot(compared: pd.DataFrame, uniform: float) -> Figure:
     return figure
 
 
-def control_grid(folder: Path, measured: dict[str, pd.DataFrame], zone: DeadZone) -> Figure:
-    """Maps of the same upper part above each kind of lower part, a row for each."""
+def control_grid(
+    folder: Path, measured: dict[str, pd.DataFrame], zone: DeadZone, place: int
+) -> Figure:
+    """Maps of one image's upper part above each kind of lower part, a row for each."""
     images: list[Tensor] = []
     laid: dict[str, list[Tensor]] = {"GradCAM": [], "GradCAM++": [], "HiResCAM": []}
     mu = []
     for kind, table in measured.items():
         some, raw, _ = carried.shown(folder / "pictures.zip", kind)
-        images.append(some[0])
-        mu.append(table[table["image"] == 0].set_index("method")["mu"])
+        images.append(some[place])
+        mu.append(table[table["image"] == place].set_index("method")["mu"])
         for name, maps in laid.items():
-            maps.append(activity.upscale(raw[name][:1], zone.image_rows)[0])
+            maps.append(activity.upscale(raw[name][place][None], zone.image_rows)[0])
     names = [pictures.broken(kind) for kind in measured]
     return pictures.saliency_grid(
         images, laid, names, zone, pd.DataFrame(mu).reset_index(drop=True)
