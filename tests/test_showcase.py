@@ -63,7 +63,8 @@ def test_its_table_holds_the_paper_and_its_zeros(folder):
         table["images"] == 100
     ).all()
     for method, rows in table.groupby("method"):
-        assert (rows["mean"] == 0).all() == (method in ("HiResCAM", "LayerCAM")), method
+        if method != "SegEigenCAM":  # zero behind the wall where its sign makes the rest positive
+            assert (rows["mean"] == 0).all() == (method in ("HiResCAM", "LayerCAM")), method
     # The share of a uniform map's norm that lies in the dead zone: the root of its share of the
     # pixels.
     assert table.loc[("stack-mix", "uniform map"), "mean"] == pytest.approx(
@@ -74,7 +75,9 @@ def test_its_table_holds_the_paper_and_its_zeros(folder):
 def test_its_notebooks_ran_to_their_end(folder):
     """But for the sheets of many photographs, which aren't ours to spread."""
     pages = sorted((folder / "rendered").glob("*.ipynb"))
-    assert {page.stem.split("-")[0] for page in pages} == NOTEBOOKS
+    if folder.name == "tiny-imagenet-gpu" and not pages:
+        pytest.skip("made by benchmarks.gpu, which runs no notebook")
+    assert {page.stem.split("-")[0] for page in pages} == set(runner.NOTEBOOKS.values())
     for page in pages:
         cells = nbformat.read(page, as_version=4).cells
         assert not [

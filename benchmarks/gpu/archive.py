@@ -1,8 +1,9 @@
 """A part of Tiny-ImageNet that is small enough to travel to a machine without a network.
 
-The public archive stores every JPEG as it is, each with the same 600 bytes of tables before some 1,400 of its own, so that a
-zip of it can't be made smaller. Here a zip of some of its classes, laid out as the public one, is compressed as a whole (.xz),
-which finds those tables: it is a third smaller, and of the same bytes once unpacked.
+The public archive stores every JPEG as it is, each with the same 600 bytes of tables before some
+1,400 of its own, so that a zip of it can't be made smaller. Here a zip of some of its classes, laid
+out as the public one, is compressed as a whole (.xz), which finds those tables: it is a third
+smaller, and of the same bytes once unpacked.
 """
 
 import lzma
@@ -15,14 +16,16 @@ from pathlib import Path
 from walls.sources import imagenet
 
 TOP = "tiny-imagenet-200/"
-ANNOTATIONS, WORDS, WNIDS = (TOP + name for name in ("val/val_annotations.txt", "words.txt", "wnids.txt"))
+ANNOTATIONS, WORDS, WNIDS = (
+    TOP + name for name in ("val/val_annotations.txt", "words.txt", "wnids.txt")
+)
 
 
 def make(source: Path, target: Path, megabytes: float, first: Iterable[str] = ()) -> list[str]:
-    """Write to `target` (.zip.xz) as many of the animal classes of the archive `source` as `megabytes` (10⁶) hold.
+    """Write to `target` (.zip.xz) as many animal classes of `source` as `megabytes` (10⁶) hold.
 
-    Whole classes, sorted by their WNIDs, those of `first` before the others. Returns them.
-    Raises ValueError where not two classes fit.
+    Whole classes, sorted by their WNIDs, those of `first` before the others. Returns them. Raises
+    ValueError where not two classes fit.
     """
     with zipfile.ZipFile(source) as public:
         members = _members(public)
@@ -35,7 +38,10 @@ def make(source: Path, target: Path, megabytes: float, first: Iterable[str] = ()
                 break
             chosen.append(wnid)
         if len(chosen) < 2:
-            raise ValueError(f"megabytes: got {megabytes:g}, which hold {len(chosen)} classes of {source}; takes two or more")
+            raise ValueError(
+                f"megabytes: got {megabytes:g}, which hold {len(chosen)} classes of {source}; "
+                "takes two or more"
+            )
         content = _zipped(public, {wnid: members[wnid] for wnid in sorted(chosen)})
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(lzma.compress(content, preset=9))
@@ -43,7 +49,7 @@ def make(source: Path, target: Path, megabytes: float, first: Iterable[str] = ()
 
 
 def unpack(packed: Path, target: Path) -> Path:
-    """The zip in a file that `make` wrote, at `target`, which the source tiny-imagenet reads as it is."""
+    """The zip in a file of `make`, at `target`, as the source tiny-imagenet reads it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with lzma.open(packed) as source, open(target, "wb") as file:
         shutil.copyfileobj(source, file, 2**20)
@@ -51,9 +57,10 @@ def unpack(packed: Path, target: Path) -> Path:
 
 
 def photographs(source: Path, target: Path, packed: Path) -> dict[str, int]:
-    """Copy from a zip of photographs (…/WNID/*.JPEG) those of which a class that `packed` holds has two or more.
+    """Copy from a zip (…/WNID/*.JPEG) the photographs of the classes that `packed` holds.
 
-    Written as WNID/*.JPEG below `target`, as `stacks.photos` takes them. Returns how many of each class.
+    Of a class with two or more; written as WNID/*.JPEG below `target`, as `stacks.photos` takes
+    them. Returns how many of each class.
     """
     with lzma.open(packed) as file, zipfile.ZipFile(BytesIO(file.read())) as made:
         wanted = set(made.read(WNIDS).decode().split())
@@ -82,7 +89,12 @@ def _members(public: zipfile.ZipFile) -> dict[str, list[str]]:
     members: dict[str, list[str]] = {}
     for name in sorted(public.namelist()):
         parts = name.split("/")
-        if len(parts) == 5 and parts[1] == "train" and parts[3] == "images" and imagenet.is_animal(parts[2]):
+        if (
+            len(parts) == 5
+            and parts[1] == "train"
+            and parts[3] == "images"
+            and imagenet.is_animal(parts[2])
+        ):
             members.setdefault(parts[2], []).append(name)
     for line in public.read(ANNOTATIONS).decode().splitlines():
         file, wnid, *_ = line.split("\t")
@@ -92,9 +104,15 @@ def _members(public: zipfile.ZipFile) -> dict[str, list[str]]:
 
 
 def _zipped(public: zipfile.ZipFile, members: dict[str, list[str]]) -> bytes:
-    """A zip, uncompressed and without times, of these classes' images and of the lines that speak of them."""
-    annotations = [line for line in public.read(ANNOTATIONS).decode().splitlines() if line.split("\t")[1] in members]
-    words = [line for line in public.read(WORDS).decode().splitlines() if line.split("\t")[0] in members]
+    """An uncompressed zip, without times, of these classes' images and lines."""
+    annotations = [
+        line
+        for line in public.read(ANNOTATIONS).decode().splitlines()
+        if line.split("\t")[1] in members
+    ]
+    words = [
+        line for line in public.read(WORDS).decode().splitlines() if line.split("\t")[0] in members
+    ]
     texts = {ANNOTATIONS: annotations, WORDS: words, WNIDS: list(members)}
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as made:

@@ -1,4 +1,4 @@
-"""The one file of pictures and long tables that a run brings home, pictures.zip, written as things come in."""
+"""pictures.zip, the pictures and long tables that a run brings home, written as they come."""
 
 import json
 import zipfile
@@ -26,20 +26,30 @@ class Pictures:
             file.writestr(name, content)
 
     def show(self, kind: str, images: Tensor, maps: dict[str, Tensor], classes: list[str]) -> None:
-        """The first images (N, 3, H, W), uint8, of one kind, their classes, and all images' raw maps (N, h, w)."""
+        """The first images (N, 3, H, W), uint8, their classes, and all images' maps (N, h, w)."""
         for number, image in enumerate(images[:SHOWN]):
             picture = BytesIO()
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(picture, "PNG")
             self.add(f"{slug(kind)}/{number:02d}.png", picture.getvalue())
         self.add(f"{slug(kind)}/classes.json", json.dumps(classes, ensure_ascii=False))
-        self.add(f"{slug(kind)}/maps.safetensors", save({name: raw.float().contiguous() for name, raw in maps.items()}))
+        self.add(
+            f"{slug(kind)}/maps.safetensors",
+            save({name: raw.float().contiguous() for name, raw in maps.items()}),
+        )
 
 
 def shown(path: Path, kind: str) -> tuple[Tensor, dict[str, Tensor], list[str]]:
     """What `Pictures.show` kept of one kind: images, maps of all, classes of all."""
     with zipfile.ZipFile(path) as file:
-        names = sorted(name for name in file.namelist() if name.startswith(f"{slug(kind)}/") and name.endswith(".png"))
-        images = [from_numpy(np.array(Image.open(BytesIO(file.read(name))))).permute(2, 0, 1) for name in names]
+        names = sorted(
+            name
+            for name in file.namelist()
+            if name.startswith(f"{slug(kind)}/") and name.endswith(".png")
+        )
+        images = [
+            from_numpy(np.array(Image.open(BytesIO(file.read(name))))).permute(2, 0, 1)
+            for name in names
+        ]
         maps = load(file.read(f"{slug(kind)}/maps.safetensors"))
         return stack(images), maps, json.loads(file.read(f"{slug(kind)}/classes.json"))
 

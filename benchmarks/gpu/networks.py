@@ -1,9 +1,8 @@
-"""Part d: the paper's masked and baseline networks, whole width, trained on photographs in the time there is; Table 1.
+"""Part d: the paper's networks at their whole width, trained in the time there is; Table 1.
 
-The preset tiny-imagenet with width 1, dense layers of 4096, batches of 128 at a peak rate of 0.02 (a quarter of that where a
-short trial learns nothing), and as many epochs as fit: a few steps of either network are timed first. Then STACK-MIX and every method's µ×100, and the control: the same upper parts above another
-photograph of the class (STACK-MIX itself), a photograph of another class, noise, and grey. What the first has beyond the
-second is the hidden object's; what the second has beyond grey is any content's.
+As many epochs as fit: a short trial shows whether the networks learn at the learning rate (if not:
+a quarter of it), a few steps of either are timed. Then STACK-MIX and every method's µ×100, and the
+same above something else (control.py).
 """
 
 import math
@@ -22,62 +21,24 @@ import yaml
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from benchmarks.gpu import archive, carried, exactness, steps
+from benchmarks.gpu import carried, control, exactness, preset
 from benchmarks.gpu.run import Run
-from walls.base import params, seeds
+from walls.base import files, params
 from walls.images import loaders, stacked, transforms
 from walls.network import classifier, geometry
 from walls.network.certificate import certify
 from walls.paper import claims, table1
 from walls.saliency import evaluation
-from walls.sources import imagenet
 from walls.sources.kinds import SOURCES
-from walls.sources.manifest import build
 from walls.stacks import build as stacks
 from walls.training import job, loop
 
-ROOT = Path(__file__).resolve().parents[2]
-PRESET = ROOT / "presets" / "tiny-imagenet.yaml"
-BATCH, LR, MOST_EPOCHS, TINY_EPOCHS = 128, 0.02, 40, 3
+REJECTS = Path(__file__).resolve().parents[2] / "rejects.csv"
+MOST_EPOCHS, TINY_EPOCHS = 40, 3
 TRIAL = 150  # steps of the baseline, the larger network, to see whether it learns at that rate
-MODEL = {"width": 1.0, "dense": 4096}
-TINY = {"width": 0.0625, "dense": 32}
-DRAWN = {"name": "critters", "root": None, "animals": False, "classes": 3, "train_images": 24, "val_images": 12}
-SAME = "another of the class"
-BELOW = (SAME, "one of another class", "grey", "noise")
 WARM = 5  # steps that the pace doesn't count
 EVALUATING = 0.3  # of the part's time is kept for what comes after the training
-
-
-def settings(images: Path | None, photographs: Path | None, tiny: bool) -> params.Params:
-    """The preset, changed as this module says; `images`: a zip laid out as the public archive, None: drawn ones."""
-    content = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
-    content["train"]["weight_decay"] = float(content["train"]["weight_decay"])  # 5e-4 is text in YAML 1.1
-    content["train"] |= {"batch_size": 4, "workers": 1} if tiny else {"batch_size": BATCH, "workers": max(1, steps.cores() - 1)}
-    content["train"]["lr"] = LR
-    content["model"] |= TINY if tiny else MODEL
-    content["stacks"] |= {"images": 6 if tiny else 100, "photos": str(photographs) if photographs else None}
-    content["cams"] |= {"opticam_steps": 2, "batch_size": 4} if tiny else {}
-    if images is None:
-        content["data"] = DRAWN if tiny else DRAWN | {"classes": 10, "train_images": 3000, "val_images": 500}
-    else:
-        animals = [key for key in imagenet.tiny_imagenet(images).files["train"] if imagenet.is_animal(key)]
-        content["data"] |= {"root": str(images), "classes": len(animals)}
-        if tiny:
-            content["data"] |= {"train_images": 4 * len(animals), "val_images": 2 * len(animals)}
-    return params.check(content)
-
-
-def prepare(folder: Path, packed: Path | None, photographs: Path | None, tiny: bool) -> str:
-    """Make the images of the training below `folder`, as notebook 3 does; the folder of their manifest.
-
-    In a process of its own, beside part a. What was made of is kept as params.yaml.
-    """
-    images = archive.unpack(packed, folder / "archive.zip") if packed else None
-    p = settings(images, photographs, tiny)
-    build(p.data, p.seed, p.image_size, folder / "set")
-    (folder / "params.yaml").write_text(yaml.safe_dump(p.model_dump(), sort_keys=False), encoding="utf-8")
-    return str(folder / "set")
+CHANGED = "the prediction changed with what is below the edge"
 
 
 def measure(run: Run) -> str:
@@ -85,78 +46,134 @@ def measure(run: Run) -> str:
     found: dict = {"errors": {}, "train": {}, "control": [], "claims": []}
     folder = run.images()
     p = params.check(yaml.safe_load((folder.parent / "params.yaml").read_text(encoding="utf-8")))
-    train_set = loaders.Images(loaders.read_manifest(folder, "train"), p.image_size, SOURCES[p.data.name].crop_area, p.seed)
+    crop = SOURCES[p.data.name].crop_area
+    train_set = loaders.Images(loaders.read_manifest(folder, "train"), p.image_size, crop, p.seed)
     val_set = loaders.Images(loaders.read_manifest(folder, "val"), p.image_size)
-    run.say(f"  {p.data.classes} classes, {len(train_set)} images to train on, {len(val_set)} to validate on")
-    zone = job.build("masked", p.model, p.data.classes, p.wall.rows, p.image_size, p.seed).zone(p.image_size)
-    facts = geometry.facts(zone)
+    run.say(f"  {p.data.classes} classes; images: {len(train_set)} train, {len(val_set)} val")
+    zone = built("masked", p).zone(p.image_size)
     pace = {which: paced(run, which, p, train_set, val_set) for which in job.WHICH}
     p = tried(run, p, train_set, val_set, found)
     epochs, train_set = planned(run, pace, p, train_set)
     p = p.model_copy(update={"train": p.train.model_copy(update={"epochs": epochs})})
-    found |= {"params": told(p), "pace": pace, "epochs": epochs,
-              "wall": facts, "images": {"train": len(train_set), "val": len(val_set)}}  # fmt: skip
+    found |= {
+        "params": preset.told(p),
+        "pace": pace,
+        "epochs": epochs,
+        "wall": geometry.facts(zone),
+        "images": {"train": len(train_set), "val": len(val_set)},
+    }
     run.keep("networks", found)
     kept = carried.Pictures(run.out / "pictures.zip")
 
     masked, predictions = trained(run, "masked", p, train_set, val_set, found, kept)
-    certificate = certify(masked, p.image_size, transforms.normalise(val_set_images(val_set, 4)), p.seed)
-    facts["certified"] = certificate.holds
-    found["certificate"] = asdict(certificate)
-    run.say(f"  certified on the trained weights: {certificate.holds}")
-    run.keep("networks", found)
-    photographs = loaders.read_manifest(folder, "val")
-    stacks.build(p.stacks, photographs, zone, p.seed, folder.parent, ROOT / "rejects.csv")
+    certified(run, masked, val_set, zone, p, found)
+    stacks.build(
+        p.stacks, loaders.read_manifest(folder, "val"), zone, p.seed, folder.parent, REJECTS
+    )
     rows, pictures = stacked.read(folder.parent, "stack-mix", p.image_size)
     images = pictures[:]
-    found["sealed"] = run.attempt("dead zone on the device", lambda: exactness.sealed(
-        masked, images[:8], facts["seen_rows"], run.device), found["errors"])  # fmt: skip
-    able = exactness.working(run, masked, transforms.normalise(images[:1]), p.cams.methods, found["errors"])
-    p = p.model_copy(update={"cams": p.cams.model_copy(update={"methods": able})})
-    measured, took = measured_on(run, masked, images, rows, SAME, p, zone, kept)
-    table = table1.with_uniform(table1.table1(measured.assign(dataset="stack-mix"), p.seed), facts["dead_share"])
-    table.to_csv(run.out / "table1.csv", index=False, float_format="%.4f", lineterminator="\n")
-    found["control"] += controlled(measured)
+    p = able(run, masked, images, zone, p, found)
+    measured, took = measured_on(run, masked, images, rows, control.SAME, p, zone, kept)
+    mix = measured.assign(dataset="stack-mix")
+    table = table1.with_uniform(table1.table1(mix, p.seed), zone.dead_share)
+    files.write_csv(table, run.out / "table1.csv", digits=4)
+    found["activity"] = {row.method: round(row.mean, 3) for row in table.itertuples()}
+    found["control"] += control.controlled(measured)
     run.keep("networks", found)
     run.say(f"  Table 1: {headline(table)} ({took:.2f} s an image)")
 
-    baseline, others = trained(run, "baseline", p, train_set, val_set, found, kept)
-    del baseline
-    checks = {"stack-mix": {"follows_upper": run.attempt("which part the logits follow", lambda: evaluation.follows_upper(
-        masked, images[:16], zone), found["errors"])}}  # fmt: skip
-    found["claims"] = claims.ledger(claims.Findings(
-        facts, measured.assign(dataset="stack-mix"), checks, {"masked": predictions, "baseline": others}, {}))
+    _, others = trained(run, "baseline", p, train_set, val_set, found, kept)
+    follows = run.attempt(
+        "which part the logits follow",
+        lambda: evaluation.follows_upper(masked, images[:16], zone),
+        found["errors"],
+    )
+    checks = {"stack-mix": {"follows_upper": follows}}
+    predicted = {"masked": predictions, "baseline": others}
+    found["claims"] = claims.ledger(claims.Findings(found["wall"], mix, checks, predicted, {}))
     run.keep("networks", found)
-    for number, below in enumerate(BELOW[1:]):
-        share = (run.left() - 2) / (len(BELOW) - 1 - number)
-        fits = min(len(images), int(share / max(1.2 * took, 1e-9)))
-        if fits < min(8, len(images)):
-            found["errors"][f"control, {below}"] = "left out: no time"
-            continue
-        parts = under(images, rows["label"].to_numpy(), zone, below, p.seed)[:fits]
-        control, took = measured_on(run, masked, parts, rows[:fits], below, p, zone, kept)
-        if not np.array_equal(control["predicted"], measured[measured["image"] < fits]["predicted"]):
-            found["errors"][f"control, {below}"] = "the prediction changed with what is below the edge"
-        found["control"] += controlled(control)
-        run.keep("networks", found)
-        run.say(f"  above {below}: GradCAM {mean(control, 'GradCAM'):.1f} ({fits} images, {took:.2f} s each)")
-    found["activity"] = {row.method: round(row.mean, 3) for row in table.itertuples()}
-    run.keep("networks", found)
-    top1 = ", ".join(f"{which} {100 * scores['top1']:.1f}%" for which, scores in found["train"].items())
+    controls(run, masked, images, rows, measured, took, p, zone, found, kept)
+    top1 = ", ".join(f"{which} {100 * s['top1']:.1f}%" for which, s in found["train"].items())
     return f"{epochs} epochs; top-1 {top1}; {headline(table)}"
 
 
-def told(p: params.Params) -> dict:
-    """The parameters without the paths of a machine that is gone."""
-    content = p.model_dump()
-    content["data"]["root"] = content["stacks"]["photos"] = None
-    return content
+def built(which: str, p: params.Params) -> classifier.Classifier:
+    """The untrained network."""
+    return job.build(which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
 
 
-def paced(run: Run, which: str, p: params.Params, train_set: loaders.Images, val_set: loaders.Images) -> dict[str, float]:
-    """Seconds of a step, loader included, and of a pass over the validation images, of one untrained network."""
+def certified(
+    run: Run,
+    masked: classifier.Classifier,
+    val_set: loaders.Images,
+    zone: geometry.DeadZone,
+    p: params.Params,
+    found: dict,
+) -> None:
+    """Certify the trained weights, on the processor and four validation images."""
+    images = torch.stack([val_set[position][0] for position in range(min(4, len(val_set)))])
+    certificate = certify(masked, zone.image_rows, transforms.normalise(images), p.seed)
+    found["wall"]["certified"] = certificate.holds
+    found["certificate"] = asdict(certificate)
+    run.say(f"  certified on the trained weights: {certificate.holds}")
+    run.keep("networks", found)
+
+
+def able(
+    run: Run,
+    masked: classifier.Classifier,
+    images: Tensor,
+    zone: geometry.DeadZone,
+    p: params.Params,
+    found: dict,
+) -> params.Params:
+    """The dead zone on the device, and the parameters with the methods that the device computes."""
+    found["sealed"] = run.attempt(
+        "dead zone on the device",
+        lambda: exactness.sealed(masked, images[:8], zone.seen_rows, run.device),
+        found["errors"],
+    )
+    one = transforms.normalise(images[:1])
+    names = exactness.working(run, masked, one, p.cams.methods, found["errors"])
+    return p.model_copy(update={"cams": p.cams.model_copy(update={"methods": names})})
+
+
+def controls(
+    run: Run,
+    masked: classifier.Classifier,
+    images: Tensor,
+    rows: pd.DataFrame,
+    measured: pd.DataFrame,
+    took: float,
+    p: params.Params,
+    zone: geometry.DeadZone,
+    found: dict,
+    kept: carried.Pictures,
+) -> None:
+    """The same upper parts above something else, as many as the time left allows at `took` s."""
+    left = control.BELOW[1:]
+    fits = min(len(images), int((run.left() - 2) / (1.1 * len(left) * took)))
+    for below in left:
+        if fits < min(8, len(images)):
+            found["errors"][f"control, {below}"] = "left out: no time"
+            continue
+        changed = control.under(images, rows["label"].to_numpy(), zone, below, p.seed)[:fits]
+        other, took = measured_on(run, masked, changed, rows[:fits], below, p, zone, kept)
+        same = measured[measured["image"] < fits]
+        if not np.array_equal(other["predicted"], same["predicted"]):
+            found["errors"][f"control, {below}"] = CHANGED
+        found["control"] += control.controlled(other)
+        run.keep("networks", found)
+        score = control.mean(other, "GradCAM")
+        run.say(f"  above {below}: GradCAM {score:.1f} ({fits} images, {took:.2f} s each)")
+
+
+def paced(
+    run: Run, which: str, p: params.Params, train_set: loaders.Images, val_set: loaders.Images
+) -> dict[str, float]:
+    """Seconds of a step with its loader, and of a pass over the validation images."""
     accelerator = Accelerator(cpu=run.device.type == "cpu", mixed_precision="no")
-    network = job.build(which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed).train()
+    network = built(which, p).train()
     step = loop.Step(network, p.train.model_copy(update={"epochs": 1}), 10**6, accelerator)
     batches = iter(loaders.loader(train_set, p.train.batch_size, p.train.workers, count(1)))
     for _ in range(WARM):
@@ -172,69 +189,119 @@ def paced(run: Run, which: str, p: params.Params, train_set: loaders.Images, val
     loop.predict(network, val_set, p.train)
     a_pass = time.perf_counter() - began
     accelerator.free_memory()
-    run.say(f"  {which}: {p.train.batch_size / a_step:.0f} images/s with its loader; validation {a_pass:.1f} s")
+    run.say(
+        f"  {which}: {p.train.batch_size / a_step:.0f} images/s with its loader; validation "
+        f"{a_pass:.1f} s"
+    )
     return {"step": a_step, "validation": a_pass, "images_per_s": p.train.batch_size / a_step}
 
 
-def tried(run: Run, p: params.Params, train_set: loaders.Images, val_set: loaders.Images, found: dict) -> params.Params:
-    """The parameters, with a quarter of the learning rate where a short training at it ends near chance."""
+def tried(
+    run: Run, p: params.Params, train_set: loaders.Images, val_set: loaders.Images, found: dict
+) -> params.Params:
+    """The parameters; a quarter of the learning rate where a short training ends near chance."""
     few = min(TRIAL * p.train.batch_size, len(train_set))
     every = np.linspace(0, len(train_set) - 1, few).astype(int)  # the images lie class by class
-    some = loaders.Images(pd.DataFrame({"path": train_set.paths[every], "label": train_set.labels[every]}), train_set.size,
-                       train_set.crop_area, train_set.seed)  # fmt: skip
-    network = job.build("baseline", p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
+    some = loaders.Images(
+        pd.DataFrame({"path": train_set.paths[every], "label": train_set.labels[every]}),
+        train_set.size,
+        train_set.crop_area,
+        train_set.seed,
+    )
     once = p.train.model_copy(update={"epochs": 1})
     with without_checkpoints():
-        history = run.attempt("trial", lambda: loop.train(network, some, val_set, once, run.scratch / "trial")[0], found["errors"])
-    del network
+        history = run.attempt(
+            "trial",
+            lambda: loop.train(built("baseline", p), some, val_set, once, run.scratch / "trial")[0],
+            found["errors"],
+        )
     run.free()
     top1 = None if history is None else float(history["top1"].iloc[-1])
     learns = top1 is not None and top1 > 2 / p.data.classes
-    found["trial"] = {"lr": p.train.lr, "steps": few // p.train.batch_size, "top1": top1, "learns": learns}
+    found["trial"] = {
+        "lr": p.train.lr,
+        "steps": few // p.train.batch_size,
+        "top1": top1,
+        "learns": learns,
+    }
     lr = p.train.lr if learns else p.train.lr / 4
-    run.say(f"  trial of {few // p.train.batch_size} steps at {p.train.lr:g}: top-1 {top1}; the training takes {lr:g}")
+    run.say(
+        f"  trial of {few // p.train.batch_size} steps at {p.train.lr:g}: top-1 {top1}; the "
+        f"training takes {lr:g}"
+    )
     return p.model_copy(update={"train": p.train.model_copy(update={"lr": lr})})
 
 
-def planned(run: Run, pace: dict, p: params.Params, train_set: loaders.Images) -> tuple[int, loaders.Images]:
-    """How many epochs of both networks fit, and the images: all, or as many of each class as one epoch has time for."""
+def planned(
+    run: Run, pace: dict, p: params.Params, train_set: loaders.Images
+) -> tuple[int, loaders.Images]:
+    """How many epochs of both networks fit, and the images: all, or as many as one has time for."""
     share = run.left() * (1 - EVALUATING)
     steps_each = len(train_set) // p.train.batch_size
     an_epoch = sum(1.05 * steps_each * one["step"] + one["validation"] for one in pace.values())
-    epochs = min(TINY_EPOCHS if run.tiny else MOST_EPOCHS, int((share - sum(one["validation"] for one in pace.values())) / an_epoch))
+    epochs = min(
+        TINY_EPOCHS if run.tiny else MOST_EPOCHS,
+        int((share - sum(one["validation"] for one in pace.values())) / an_epoch),
+    )
     run.say(f"  an epoch of both networks: {an_epoch:.1f} s; {epochs} fit in {share:.0f} s")
     if epochs >= 1:
         return epochs, train_set
-    fit = max(0.0, share - 2 * sum(one["validation"] for one in pace.values())) / sum(one["step"] for one in pace.values())
-    each = max(1, math.ceil(fit * p.train.batch_size / p.data.classes), math.ceil(p.train.batch_size / p.data.classes))
-    manifest = pd.DataFrame({"path": train_set.paths, "label": train_set.labels}).groupby("label").head(each)
+    fit = max(0.0, share - 2 * sum(one["validation"] for one in pace.values())) / sum(
+        one["step"] for one in pace.values()
+    )
+    each = max(
+        1,
+        math.ceil(fit * p.train.batch_size / p.data.classes),
+        math.ceil(p.train.batch_size / p.data.classes),
+    )
+    manifest = (
+        pd.DataFrame({"path": train_set.paths, "label": train_set.labels})
+        .groupby("label")
+        .head(each)
+    )
     run.say(f"  not one does: {each} images of each class instead")
     return 1, loaders.Images(manifest, train_set.size, train_set.crop_area, train_set.seed)
 
 
 def trained(
-    run: Run, which: str, p: params.Params, train_set: loaders.Images, val_set: loaders.Images, found: dict, kept: carried.Pictures
+    run: Run,
+    which: str,
+    p: params.Params,
+    train_set: loaders.Images,
+    val_set: loaders.Images,
+    found: dict,
+    kept: carried.Pictures,
 ) -> tuple[classifier.Classifier, pd.DataFrame]:
-    """One network, trained as notebook 4 does, on the processor; its predictions. Scores and history are kept."""
+    """One network, trained as notebook 4 does, and its predictions; both are kept."""
     began = run.clock()
-    network = job.build(which, p.model, p.data.classes, p.wall.rows, p.image_size, p.seed)
+    network = built(which, p)
     with without_checkpoints():
         history, record = loop.train(network, train_set, val_set, p.train, run.scratch / which)
     took = run.clock() - began
     predictions = loop.predict(network.to(run.device), val_set, p.train)
     network.to("cpu")
     scores = loop.accuracy(predictions)
-    found["train"][which] = scores | {"train_loss": round(history["train_loss"].iloc[-1], 6)} | record | {"seconds": round(took, 1)}
-    kept.add(f"history-{which}.csv", history.to_csv(index=False, float_format="%.6f", lineterminator="\n"))
+    found["train"][which] = (
+        scores
+        | {"train_loss": round(history["train_loss"].iloc[-1], 6)}
+        | record
+        | {"seconds": round(took, 1)}
+    )
+    kept.add(
+        f"history-{which}.csv",
+        history.to_csv(index=False, float_format="%.6f", lineterminator="\n"),
+    )
     run.keep("networks", found)
     run.free()
-    run.say(f"  {which}: {p.train.epochs} epochs in {took:.1f} s, top-1 {100 * scores['top1']:.1f}%")
+    run.say(
+        f"  {which}: {p.train.epochs} epochs in {took:.1f} s, top-1 {100 * scores['top1']:.1f}%"
+    )
     return network, predictions
 
 
 @contextmanager
 def without_checkpoints() -> Iterator[None]:
-    """Training writes its checkpoints as empty files: two gigabytes an epoch, of a run that nobody will take up again."""
+    """Training writes its checkpoints, two gigabytes an epoch, as empty files."""
 
     def touch(file: Path, saved: dict) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -244,66 +311,35 @@ def without_checkpoints() -> Iterator[None]:
         yield
 
 
-def val_set_images(val_set: loaders.Images, number: int) -> Tensor:
-    """The first images, uint8 (N, 3, H, W)."""
-    return torch.stack([val_set[position][0] for position in range(min(number, len(val_set)))])
-
-
-def under(images: Tensor, labels: np.ndarray, zone: geometry.DeadZone, below: str, seed: int) -> Tensor:
-    """The images (N, 3, H, W), uint8, with something else below the edge: of `BELOW`. Their upper parts stay as they are.
-
-    One of another class: the lower part of the next image that is of another class. Noise: every value uniform in 0 … 255,
-    drawn for each image by itself. Grey: 128. Raises ValueError where all images are of one class.
-    """
-    if below == SAME:
-        return images
-    others = torch.full_like(images, 128)
-    for place in range(len(images)):
-        if below == "noise":
-            drawn = seeds.stream(seed, "control", place).integers(0, 256, tuple(images.shape[1:]), np.uint8)
-            others[place] = torch.from_numpy(drawn)
-        elif below == "one of another class":
-            following = np.roll(np.arange(len(images)), -place)
-            other = following[labels[following] != labels[place]]
-            if not len(other):
-                raise ValueError("control: all images are of one class; takes two classes or more")
-            others[place] = images[other[0]]
-    return stacked.swap(images, others, zone)[0]
-
-
 def measured_on(
-    run: Run, network: nn.Module, images: Tensor, rows: pd.DataFrame, below: str, p: params.Params, zone: geometry.DeadZone,
+    run: Run,
+    network: nn.Module,
+    images: Tensor,
+    rows: pd.DataFrame,
+    below: str,
+    p: params.Params,
+    zone: geometry.DeadZone,
     kept: carried.Pictures,
-) -> tuple[pd.DataFrame, float]:  # fmt: skip
-    """Every method's activity on the images, long, with the column `below`; and the seconds an image took."""
+) -> tuple[pd.DataFrame, float]:
+    """Every method's activity, long, with the column `below`; the seconds an image took."""
     began = run.clock()
     measured, maps = evaluation.evaluate(network, images, p.cams, zone)
     took = (run.clock() - began) / len(images)
     measured.insert(0, "below", below)
     kept.show(below, images, maps, rows["class"].tolist())
-    kept.add(f"activity-{below.replace(' ', '-')}.csv", measured.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    kept.add(
+        f"activity-{below.replace(' ', '-')}.csv",
+        measured.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+    )
     return measured, took
-
-
-def controlled(measured: pd.DataFrame) -> list[dict]:
-    """Per method: µ×100 above one kind of lower part, mean and standard deviation (n - 1); empty maps are left out."""
-    rows = []
-    for (below, method), group in measured.groupby(["below", "method"], sort=False):
-        mu = 100 * group["mu"].dropna()
-        rows.append({"below": below, "method": method, "mean": float(mu.mean()), "std": float(mu.std()),
-                     "images": len(group), "empty": int(group["mu"].isna().sum())})  # fmt: skip
-    return rows
-
-
-def mean(measured: pd.DataFrame, method: str) -> float:
-    """One method's mean µ×100."""
-    return float(100 * measured[measured["method"] == method]["mu"].mean())
 
 
 def headline(table: pd.DataFrame) -> str:
     """µ×100 of the two methods that tell the story."""
     means = table.set_index("method")["mean"]
-    return "µ×100 " + ", ".join(f"{name} {means[name]:.1f}" for name in ("GradCAM", "HiResCAM") if name in means)
+    return "µ×100 " + ", ".join(
+        f"{name} {means[name]:.1f}" for name in ("GradCAM", "HiResCAM") if name in means
+    )
 
 
 def _wait(device: torch.device) -> None:

@@ -1,7 +1,8 @@
 """A run's clock, its parts one after the other, and what each has found so far, on the disk.
 
-A part gets until its share of the time is over, and what the parts before it left. What it hands to `Run.keep` is written at
-once; where it fails, or doesn't end in time, its error is recorded and the next part runs.
+A part gets until its share of the time is over, and what the parts before it left. What it hands to
+`Run.keep` is written at once; where it fails, or doesn't end in time, its error is recorded and the
+next part runs.
 """
 
 import gc
@@ -24,12 +25,12 @@ PATIENCE = 0.2  # of a part's share: how much longer it may take before it is br
 
 
 class OutOfTime(BaseException):
-    """A part is broken off; no Exception, so that nobody on the way takes it for a fault of theirs."""
+    """A part is broken off; no Exception, which somebody on the way might catch."""
 
 
 @dataclass
 class Run:
-    """One run: where it runs, where it writes, what it was given, and how much of its time is left."""
+    """One run: where it runs and writes, what it was given, how much time is left."""
 
     out: Path
     scratch: Path  # a folder for what is needed only now
@@ -64,12 +65,18 @@ class Run:
     def keep(self, name: str, content: object) -> None:
         """Write `name`.json, whole or not at all."""
         with files.whole(self.out / f"{name}.json") as partial:
-            partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            partial.write_text(
+                json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            )
 
     def attempt(
-        self, what: str, work: Callable[[], Any], errors: dict[str, str], seconds: float | None = None
+        self,
+        what: str,
+        work: Callable[[], Any],
+        errors: dict[str, str],
+        seconds: float | None = None,
     ) -> Any:
-        """What `work` returns; None where it raises or takes longer than `seconds`, which is said and noted in `errors`."""
+        """What `work` returns; None where it raises or outlasts `seconds`, noted in `errors`."""
         try:
             if seconds is None:
                 return work()
@@ -95,16 +102,21 @@ class Run:
 
 def told(error: BaseException) -> str:
     """An error in a line: its kind, its first line, and where in this project it happened."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if "benchmarks" in f.filename or "walls" in f.filename]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if "benchmarks" in f.filename or "walls" in f.filename
+    ]
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {(str(error) or 'no reason given').strip().splitlines()[0][:300]}{where}"
+    reason = (str(error).strip() or "no reason given").splitlines()[0][:300]
+    return f"{type(error).__name__}: {reason}{where}"
 
 
 def go(run: Run, parts: dict[str, tuple[str, float, Callable[[Run], str]]], about: dict) -> dict:
-    """Run the parts: {letter: (title, seconds, function)}; each function returns its result in a sentence.
+    """Run the parts: {letter: (title, seconds, function)}; a function returns a sentence.
 
-    Returns `about` with what became of each part, {letter: {title, seconds, error, found}}, which is written as run.json
-    whenever a part ends.
+    Returns `about` with what became of each part, {letter: {title, seconds, error, found, device}},
+    which is written as run.json whenever a part ends.
     """
     record = about | {"parts": {}}
     scale = run.seconds / sum(seconds for _, seconds, _ in parts.values())
@@ -122,7 +134,13 @@ def go(run: Run, parts: dict[str, tuple[str, float, Callable[[Run], str]]], abou
             error = told(failure)
             traceback.print_exception(failure, limit=-6)
         run.say(f"part {letter} " + (f"failed: {error}" if error else f"done: {found}"))
-        record["parts"][letter] = {"title": title, "seconds": round(run.clock() - began, 1), "error": error, "found": found}
+        record["parts"][letter] = {
+            "title": title,
+            "seconds": round(run.clock() - began, 1),
+            "error": error,
+            "found": found,
+            "device": about.get("device"),
+        }
         run.keep("run", record | {"seconds": round(run.clock(), 1)})
         run.free()
     return record
@@ -130,7 +148,7 @@ def go(run: Run, parts: dict[str, tuple[str, float, Callable[[Run], str]]], abou
 
 @contextmanager
 def limit(seconds: float) -> Iterator[None]:
-    """Raise OutOfTime in what runs inside once that many seconds are over, and every 5 s from then on."""
+    """Raise OutOfTime inside once that many seconds are over, and every 5 s from then on."""
 
     def over(*_: object) -> None:
         raise OutOfTime(f"its {seconds:.0f} s are over")
@@ -144,7 +162,9 @@ def limit(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         if outer:  # that of a limit around this one
-            signal.setitimer(signal.ITIMER_REAL, max(outer - (time.perf_counter() - began), 0.01), 5)
+            signal.setitimer(
+                signal.ITIMER_REAL, max(outer - (time.perf_counter() - began), 0.01), 5
+            )
 
 
 def table(record: dict) -> str:
