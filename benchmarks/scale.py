@@ -52,6 +52,7 @@ SETTINGS = Cams(
     methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1
 )
 IMAGENET, GPUS = 50_000, (1, 8, 64)
+GPU = 100e12  # operations a second that a GPU is taken to sustain in the plan
 # Seconds until a process has loaded torch and its network, a GPU's first kernels mostly: assumed.
 STARTING = 30
 
@@ -211,7 +212,7 @@ def plan(measured: pd.DataFrame, read: float) -> str:
     pace = forward / medians["forward pass"]
     every, rows = sum(medians.drop("forward pass")), []
     for name, seconds in [*medians.drop("forward pass").items(), ("all of them", every)]:
-        on_gpu = seconds * pace / estimates.GPU + read
+        on_gpu = seconds * pace / GPU + read
         spread = f"{every:.1f}"
         if name in medians:
             spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2)
@@ -226,7 +227,7 @@ def plan(measured: pd.DataFrame, read: float) -> str:
     return f"""{markdown(rows)}
 
 The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
-{medians["forward pass"]:.2f} s). A GPU is taken to sustain {estimates.GPU / 1e12:.0f} · 10¹² on the same work, and
+{medians["forward pass"]:.2f} s). A GPU is taken to sustain {GPU / 1e12:.0f} · 10¹² on the same work, and
 {STARTING} s to start: both are assumptions, nothing was measured on one. Before an image is computed it is read, in
 {1000 * read:.1f} ms of one core (measured); all of them together read it once."""
 

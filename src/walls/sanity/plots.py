@@ -40,7 +40,7 @@ def overview(report: Report) -> Figure:
 
 
 def every_image(report: Report) -> Figure:
-    """µ×100 of every image: a point each, a row per method, a colour per control; dashed, uniform."""
+    """µ×100 of every image: a row per method, a colour per control; dashed, uniform."""
     figure, ax = plt.subplots(figsize=(WIDTH, 0.55 + 0.3 * len(report.methods)))
     step = 0.8 / len(report.controls)
     places = {method: row for row, method in enumerate(report.methods)}

@@ -15,7 +15,7 @@ NAME = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 
 
 def photographs(images: str, recipe: Recipe) -> tuple[Tensor, list[int], list[str]]:
-    """Photographs as a network takes them: (N, 3, H, W), normalised; their labels and classes' names.
+    """Photographs as a network takes them: (N, 3, H, W), normalised; labels; classes' names.
 
     `images`: "packaged", foolbox's (512 × 512 pixels, labels as ImageNet's), or a folder
     CLASS/*.jpg, whose labels count its sorted classes. Scaled and cropped as the recipe says.
