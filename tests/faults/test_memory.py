@@ -54,16 +54,16 @@ def short_of_memory(monkeypatch, error, most):
             raise error
         return real(*arguments, batch_size=batch_size, **options)
 
-    monkeypatch.setattr(maps, "saliency_maps", maps)
+    monkeypatch.setattr(evaluation, "saliency_maps", maps)
     return asked
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
-    table, maps = evaluation.evaluate(network(), pictures(10), settings(), 8)
+    table, maps = evaluation.evaluate(network(), pictures(10), settings(), network().zone(24))
     asked = short_of_memory(monkeypatch, error, most=2)
     capsys.readouterr()
-    again, parts = evaluation.evaluate(network(), pictures(10), settings(), 8)
+    again, parts = evaluation.evaluate(network(), pictures(10), settings(), network().zone(24))
     said = [
         line.split("\r")[-1]
         for line in capsys.readouterr().err.splitlines()
@@ -85,14 +85,14 @@ def test_a_single_image_that_does_not_fit_is_said(monkeypatch):
     with pytest.raises(
         ValueError, match=r"^out of memory with a single image at a time; takes more memory"
     ):
-        evaluation.evaluate(network(), pictures(3), settings(), 8)
+        evaluation.evaluate(network(), pictures(3), settings(), network().zone(24))
     assert asked == [8, 4, 2, 1]
 
 
 def test_another_error_is_raised_as_it_is(monkeypatch):
     asked = short_of_memory(monkeypatch, RuntimeError("a fault of ours"), most=0)
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        evaluation.evaluate(network(), pictures(3), settings(), 8)
+        evaluation.evaluate(network(), pictures(3), settings(), network().zone(24))
     assert asked == [8]
 
 
@@ -111,13 +111,14 @@ import sys
 
 sys.path[:0] = ["tests", "tests/faults"]
 from test_memory import network, pictures, settings
-from walls import evaluation
+from walls.saliency import evaluation
 
+zone = network().zone(24)
 model, images, wanted = network(channels=512), pictures(512), settings(methods=["HiResCAM"], batch_size=512)
-evaluation.evaluate(model, images[:1], wanted, 8)
+evaluation.evaluate(model, images[:1], wanted, zone)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 900 * 2**20,) * 2)
-table, _ = evaluation.evaluate(model, images, wanted, 8)
+table, _ = evaluation.evaluate(model, images, wanted, zone)
 print(len(table), table["mu"].max())
 """
 

@@ -1,4 +1,4 @@
-"""`paths.whole` and `paths.replaced`: a file or a folder's parts are there whole, or as they
+"""`files.whole` and `files.replaced`: a file or a folder's parts are there whole, or as they
 were.
 """
 
@@ -18,10 +18,10 @@ from walls.base import files
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from walls import paths
+from walls.base import files
 
 for letter in itertools.cycle("AB"):
-    with paths.whole(Path(sys.argv[1])) as partial:
+    with files.whole(Path(sys.argv[1])) as partial:
         with open(partial, "w") as file:
             for _ in range(200):
                 file.write(letter * 10_000)
@@ -35,7 +35,7 @@ def written(folder):
 def test_a_file_is_replaced_once_it_is_on_the_disk(tmp_path, monkeypatch):
     file, seen = tmp_path / "new" / "file", []
     monkeypatch.setattr(
-        paths.os, "fsync", lambda number: seen.append((os.fstat(number).st_size, file.exists()))
+        files.os, "fsync", lambda number: seen.append((os.fstat(number).st_size, file.exists()))
     )
     for content in ("one", "three"):
         with files.whole(file) as partial:
@@ -81,7 +81,7 @@ def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
     def full(number):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(paths.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     (tmp_path / "file").write_text("old")
     with (
         pytest.raises(OSError, match=r"No space left on device: '.*file'"),
