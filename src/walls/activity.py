@@ -9,13 +9,21 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from walls.geometry import DeadZone
 
-def activity(maps: Tensor, dead_rows: int) -> Tensor:
+
+def activity(maps: Tensor, dead_rows: int | DeadZone) -> Tensor:
     """μ(Λ) = ‖Λ in the dead zone‖₂ / ‖Λ‖₂ of upscaled maps (N, H, W): (N,), in [0, 1]; lower is better.
 
-    The dead zone is the bottom `dead_rows` rows. NaN for an all-zero map, which says nothing of any zone.
+    The dead zone is the bottom `dead_rows` rows, or a DeadZone's measured ones, on its side. NaN for an all-zero map,
+    which says nothing of any zone.
     Raises ValueError for maps that aren't (N, H, W), negative or not finite, or a zone that doesn't fit.
     """
+    if isinstance(dead_rows, DeadZone):
+        if maps.ndim == 3 and maps.shape[1] != dead_rows.image_rows:
+            raise ValueError(f"activity: got maps of {maps.shape[1]} rows; takes {dead_rows.image_rows}, as the dead zone's image")
+        maps = maps.flip(1) if dead_rows.side == "top" and maps.ndim == 3 else maps
+        dead_rows = dead_rows.measured_rows
     whole = isinstance(dead_rows, Integral) and maps.ndim == 3 and 0 not in maps.shape[1:]
     if not whole or maps.is_complex() or not 0 <= dead_rows <= maps.shape[1]:
         raise ValueError(f"activity: got maps {tuple(maps.shape)} and {dead_rows!r} dead rows; takes (N, H, W), 0 to H")

@@ -25,11 +25,12 @@ class DeadZone:
 
     `rows[n]` of the rows (counted from the top) of layer n's input are needed, `heights[n]` it has:
     `rows[0]` is the image's, `rows[-1]` the features'. For the paper's VGG and a wall of 9:
-    170, 169, 169, 168, 168, 84, … 5.
+    170, 169, 169, 168, 168, 84, … 5. `side`: where the dead zone lies; at the "top", rows count from the bottom.
     """
 
     rows: tuple[int, ...]
     heights: tuple[int, ...]
+    side: str = "bottom"
 
     @property
     def image_rows(self) -> int:
@@ -60,6 +61,21 @@ class DeadZone:
     def dead_share(self) -> float:
         """Share of the image that the dead zone covers, in [0, 1)."""
         return self.dead_rows / self.image_rows
+
+    @property
+    def measured_rows(self) -> int:
+        """Dead rows whose upscaled score can come from hidden features alone; for the paper's VGG all of them.
+
+        With small maps, bilinear upscaling carries the last seen row of **B** half a cell into the dead zone.
+        """
+        return max(0, self.image_rows - max(self.seen_rows, hires_zero_row(self)))
+
+    @property
+    def measured(self) -> slice:
+        """The same as a slice of image rows, on the dead zone's side."""
+        if self.side == "top":
+            return slice(0, self.measured_rows)
+        return slice(self.image_rows - self.measured_rows, self.image_rows)
 
 
 def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
