@@ -7,6 +7,7 @@ structural: a masked head has no weights for the hidden rows of **B**, so nothin
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from numbers import Integral
 from pathlib import Path
@@ -53,6 +54,21 @@ class WallLinear(nn.Module):
         return nn.functional.pad(self.weight.detach(), (0, 0, 0, self.wall_rows))
 
 
+class PooledHead(nn.Module):
+    """A head f that may end in one linear layer over pooled features, as most networks with global pooling have it.
+
+    `by_channel`: f(**B**) = `last`(p), and p_v = `pooled`(**B**)_v depends on channel v alone. Then leaving channels out
+    needs no pass of the head.
+    """
+
+    by_channel: bool = False
+    last: nn.Linear
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """p: (N, C)."""
+        raise NotImplementedError
+
+
 class Classifier(nn.Module):
     """A network split as f∘g, which computes its logits from the rows its head can see alone.
 
@@ -75,8 +91,42 @@ class Classifier(nn.Module):
             self._zones[image_rows] = geometry.dead_zone(self.features, image_rows, self.wall_rows)
         return self._zones[image_rows]
 
+    @property
+    def channels(self) -> int:
+        """Channels of an image: what the first convolution takes, 3 without one."""
+        return next((layer.in_channels for layer in self.modules() if isinstance(layer, nn.Conv2d)), 3)
+
+    def columns(self, image_rows: int) -> int:
+        """Width of an image of that height: the same."""
+        return image_rows
+
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.seen_features(images))
+
+    def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """**B** at full height, and what f reads besides it (a transformer's class token; here nothing)."""
+        return self.features(images), None
+
+    def logits(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        """f(**B**): (N, classes), given what `cut` returned."""
+        return self.head(features)
+
+    def scores(self, parts: Sequence[Tensor]) -> Tensor:
+        """Logits of the images of all parts, from the rows that the head can see; its weights are read once."""
+        return self.head(torch.cat([self.seen_features(part) for part in parts]))
+
+    def divide(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows above the dead zone, and the dead zone."""
+        seen = self.zone(images.shape[2]).seen_rows
+        return images[:, :, :seen], images[:, :, seen:]
+
+    def join(self, seen: Tensor, dead: Tensor) -> Tensor:
+        """Images of two such parts."""
+        return torch.cat([seen, dead], dim=2)
+
+    def edge(self, seen: Tensor) -> Tensor:
+        """The last seen row, next to the dead zone."""
+        return seen[:, :, -1:]
 
     def seen_features(self, images: Tensor) -> Tensor:
         """The rows of **B** above the wall, (N, C, h - wall_rows, w), without computing the others."""
@@ -163,7 +213,7 @@ class Certificate:
 
     `equal_*`: logits bit-identical after the dead zone was replaced by another image's, by noise, by finite
     values up to ±1e30; `dead_gradient`: the largest |∂logit/∂pixel| there; `edge_gradient`: the same in the last
-    row above it, which does matter.
+    row above it (of a network behind a wall: the rows of its last seen row of **B**), which does matter.
     """
 
     image_rows: int
@@ -193,34 +243,34 @@ def certify(model: Classifier, image_rows: int, images: Tensor | None = None, se
     """Show on these weights that no logit reads the dead zone, and that the row above it is read.
 
     `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a float32 CPU,
-    through `head(features(·))` at full height: the cropped forward could not see the dead zone anyway.
+    through **B** at full height (`cut`, `logits`): the cropped forward could not see the dead zone anyway.
     """
     random = torch.Generator().manual_seed(seed)
-    seen = model.zone(image_rows).seen_rows
+    zone = model.zone(image_rows)
     if images is None:
-        images = torch.randn(8, 3, image_rows, image_rows, generator=random)
+        images = torch.randn(8, model.channels, image_rows, model.columns(image_rows), generator=random)
     images = images.detach().float().cpu()
-    copy = Classifier(_frozen(model.features), _frozen(model.head), model.wall_rows)
+    copy = _frozen(model)
 
     def logits(x: Tensor) -> Tensor:
-        return copy.head(copy.features(x))
+        return copy.logits(*copy.cut(x))
 
-    def equal(below: Tensor) -> bool:
-        changed = torch.cat([images[:, :, :seen], below], dim=2)
-        return seen < image_rows and torch.equal(logits(changed), before)
+    def equal(dead: Tensor) -> bool:
+        return zone.dead_rows > 0 and torch.equal(logits(copy.join(seen, dead)), before)
 
+    seen, below = copy.divide(images)
     with torch.no_grad():
         before = logits(images)
-        noise = torch.randn(images[:, :, seen:].shape, generator=random)
-        replaced, noisy = equal(images.roll(1, 0)[:, :, seen:].flip(3)), equal(noise)
+        noise = torch.randn(below.shape, generator=random)
+        replaced, noisy = equal(below.roll(1, 0).flip(3)), equal(noise)
         extreme = equal(noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30))
     x = images.clone().requires_grad_()
     out = logits(x)
     (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
-    dead = gradient[:, :, seen:].abs()
+    live, dead = copy.divide(gradient.abs())
     return Certificate(
-        image_rows, seen, image_rows - seen, len(images), replaced, noisy, extreme,
-        float(dead.max()) if dead.numel() else 0.0, float(gradient[:, :, seen - 1].abs().max()),
+        image_rows, zone.seen_rows, zone.dead_rows, len(images), replaced, noisy, extreme,
+        float(dead.max()) if dead.numel() else 0.0, float(copy.edge(live).max()),
     )  # fmt: skip
 
 
