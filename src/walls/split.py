@@ -26,13 +26,15 @@ class Split:
     opticam_steps: int
     opticam_lr: float
 
-    @cached_property
+    @property
     def features(self) -> Tensor:
-        """**B**, rectified: (N, C, h, w). One pass of the backbone."""
-        with torch.no_grad():
-            features = self.model.features(self.images.contiguous(memory_format=torch.channels_last))  # the faster layout
-        # Under autocast too, **B** and the maps keep their precision.
-        return _finite(features.to(self.images.dtype).contiguous(), self.model, "features")
+        """**B**: (N, C, h, w); rectified in [VGG]. One pass of the backbone."""
+        return self._cut[0]
+
+    def head(self, features: Tensor, images: Tensor | None = None) -> Tensor:
+        """f of changed features: logits (M, classes); `images`: the image that each is of, if not one of each."""
+        context = self._cut[1]
+        return self.model.logits(features, context if context is None or images is None else context[images])
 
     @property
     def logits(self) -> Tensor:
@@ -59,7 +61,7 @@ class Split:
         images = images.contiguous(memory_format=torch.channels_last)
         # Few images at a time keep a processor's activations in reach of its cache; the head's weights are read once.
         parts = images.split(len(images) if images.is_cuda else PART)
-        logits = self.model.head(torch.cat([self.model.seen_features(part) for part in parts]))
+        logits = self.model.scores(parts)
         return logits.gather(1, targets[:, None])[:, 0].to(self.images.dtype)
 
     @cached_property
@@ -75,7 +77,15 @@ class Split:
         """**B** as a leaf and the logits (N, classes) computed from it, for gradients of other scores at **B**."""
         with torch.enable_grad():
             leaf = self.features.detach().requires_grad_()
-            return leaf, _finite(self.model.head(leaf).to(self.images.dtype), self.model, "logits")
+            return leaf, _finite(self.head(leaf).to(self.images.dtype), self.model, "logits")
+
+    @cached_property
+    def _cut(self) -> tuple[Tensor, Tensor | None]:
+        """**B**, and what f reads besides it."""
+        with torch.no_grad():
+            features, context = self.model.cut(self.images.contiguous(memory_format=torch.channels_last))  # the faster layout
+        # Under autocast too, **B** and the maps keep their precision.
+        return _finite(features.to(self.images.dtype).contiguous(), self.model, "features"), context
 
     @cached_property
     def _head(self) -> tuple[Tensor, Tensor, Tensor]:
