@@ -29,13 +29,13 @@ def saliency_maps(
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, each N maps in order.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in the paper).
-    The layer is **B**, the model's last ReLU. At most `batch_size` images are in memory as activations, whatever N;
+    The layer is **B**: [VGG]'s last ReLU, `.layer` of a network behind a wall. At most `batch_size` images are in memory as activations, whatever N;
     a map doesn't depend on them. `progress` is told the number of new maps; by default a bar shows them. The
     model comes back as it was.
     Raises ValueError for an unknown method, a wrong shape or target, and NaN in the images or the weights, by name.
     """
     check(methods)
-    channels = next((layer.in_channels for layer in model.modules() if isinstance(layer, nn.Conv2d)), 3)
+    channels = model.channels
     if images.ndim != 4 or images.shape[1] != channels or (targets is not None and targets.shape != images.shape[:1]):
         raise ValueError(f"images: got {tuple(images.shape)}; takes (N, {channels}, H, W), with one target each")
     if targets is not None and targets.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):

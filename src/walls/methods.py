@@ -20,7 +20,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWe
 from torch import Tensor, nn
 
 from walls import opticam
-from walls.models import WallLinear
+from walls.models import PooledHead, WallLinear
 from walls.split import Split
 
 METHODS: dict[str, Callable[[Split], Tensor]] = {}
@@ -119,12 +119,16 @@ def _ablated(split: Split) -> Tensor:
         parts = torch.einsum("dcs,ncs->ncd", head[0].weight.flatten(2), seen)
         logits = head[1:]((head[0](features)[:, None] - parts).flatten(0, 1))
         return logits.gather(1, targets.repeat_interleave(channels)[:, None]).view(n, channels)
+    if isinstance(head, PooledHead) and head.by_channel:
+        # y = W·p + b, and p_v depends on B_v alone: removing channel v leaves y - W_v·(p_v - p_v(0)).
+        change = head.pooled(features) - head.pooled(torch.zeros_like(features[:1]))
+        return split.score[:, None] - head.last.weight[targets] * change
     scores = []
     for image, channel in (pair.unbind(1) for pair in torch.cartesian_prod(
             torch.arange(n), torch.arange(channels)).split(split.batch_size)):  # fmt: skip
         without = features[image]
         without[torch.arange(len(image)), channel] = 0
-        scores.append(head(without).gather(1, targets[image, None])[:, 0])
+        scores.append(split.head(without, image).gather(1, targets[image, None])[:, 0])
     return torch.cat(scores).view(n, channels)
 
 
