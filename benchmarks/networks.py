@@ -1,10 +1,12 @@
-"""Every network that `walls.behind` is proved on: the cut, the wall and the layer, with random weights.
+"""Every network that `walls.behind` is proved on.
+
+The cut, the wall and the layer, with random weights.
 
     python -m benchmarks.networks              all; writes benchmarks/networks.{csv,md}
     python -m benchmarks.networks resnet18     those whose name holds it, printed
 
-Ten minutes on one core. Nothing is downloaded: the proof is about the network's code, and holds for any weights.
-tests/test_behind_many.py asserts what the table shows.
+Ten minutes on one core. Nothing is downloaded: the proof is about the network's code, and holds for
+any weights. tests/test_behind_many.py asserts what the table shows.
 """
 
 import sys
@@ -45,13 +47,15 @@ TIMM = [
 ]  # fmt: skip
 HEIGHTS = (160, 192, 128, 112, 96, 88)  # seen rows that are tried within an image
 CLASSES = 10
+CHECKS = ["cut", "noise", "gradient", "reads", "library"]
 NAMES = [f"torchvision:{name}" for name in TORCHVISION] + [f"timm:{name}" for name in TIMM]
 
 
 def make(name: str, seed: int = 0) -> nn.Module:
     """The network with random weights through which an image still counts at the end.
 
-    A head that starts at zero, or nearly, gets some; batch norm gets the statistics of a batch of noise.
+    A head that starts at zero, or nearly, gets some; batch norm gets the statistics of a batch of
+    noise.
     """
     library, model = name.split(":")
     small = {} if "dinov2" not in model else {"img_size": 224}
@@ -74,9 +78,10 @@ def make(name: str, seed: int = 0) -> nn.Module:
 def prove(model: Behind, images: Tensor) -> dict[str, bool]:
     """What must hold behind a wall, each by the network's own call or by another library.
 
-    `cut`: f(g(ξ)) at full height is the network's own N(seen part), to the last bit. `noise`: so it is when the hidden part
-    becomes noise. `gradient`: exactly zero there, not in the seen part. `reads`: another seen part gives other logits.
-    `library`: pytorch-grad-cam on `model.layer` gives a map of the whole image, and ours (float32, 1e-4 of its range).
+    `cut`: f(g(ξ)) at full height is the network's own N(seen part), to the last bit. `noise`: so it
+    is when the hidden part becomes noise. `gradient`: exactly zero there, not in the seen part.
+    `reads`: another seen part gives other logits. `library`: pytorch-grad-cam on `model.layer`
+    gives a map of the whole image, and ours (float32, 1e-4 of its range).
     """
     network, random = model.network, torch.Generator().manual_seed(1)
     seen, hidden = model.divide(images)
@@ -129,8 +134,12 @@ def rows_of(name: str) -> list[dict]:
             channels, size = model.channels, (model.zone().image_rows, model.columns(0))
             images = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0))
             zone = model.zone()
-            row |= {"layer": model.config["layer"] or "forward_features", "seen": f"{zone.seen_rows} of {zone.image_rows}",
-                    "map": f"{zone.rows[1]} of {zone.map_rows}"} | prove(model, images)  # fmt: skip
+            row |= {
+                "layer": model.config["layer"] or "forward_features",
+                "seen": f"{zone.seen_rows} of {zone.image_rows}",
+                "map": f"{zone.rows[1]} of {zone.map_rows}",
+            }
+            row |= prove(model, images)
         except ValueError as error:
             row["why not"] = str(error)
         found.append(row)
@@ -138,7 +147,7 @@ def rows_of(name: str) -> list[dict]:
 
 
 def within(network: nn.Module) -> Behind:
-    """The network behind a wall within its own image, at the first of HEIGHTS that gives whole rows of features."""
+    """The network behind a wall within its image, at the first of HEIGHTS that does."""
     for rows in HEIGHTS:
         try:
             return behind(network, rows)
@@ -151,36 +160,37 @@ def within(network: nn.Module) -> Behind:
 
 def page(table: pd.DataFrame) -> str:
     """The table as a page."""
-    checks = ["cut", "noise", "gradient", "reads", "library"]
-    proved = table[checks].fillna(False).astype(bool).all(axis=1)
+    proved = table[CHECKS].fillna(False).astype(bool).all(axis=1)
     stacked, inside = (table["form"] == form for form in ("stacked", "within"))
+    versions = ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "timm", "grad-cam"))
     lines = [
-        "# Networks behind a wall", "",
-        f"`python -m benchmarks.networks`; random weights, {', '.join(f'{p} {version(p)}' for p in ('torch', 'torchvision', 'timm'))}.",
-        f"Of {stacked.sum()} networks, {(proved & stacked).sum()} pass every check as two stacked images, "
-        f"{(proved & inside).sum()} within an image.", "",
-        "Checks, each on two images: the cut network's logits equal the network's own, to the last bit; so they do when the "
-        "hidden part becomes noise; their gradient there is exactly zero, and isn't elsewhere; another seen part gives other "
-        "logits; pytorch-grad-cam on `model.layer` gives a map of the whole image, equal to ours.", "",
+        "# Networks behind a wall",
+        "",
+        f"`python -m benchmarks.networks`; random weights, one thread, {versions}. Of "
+        f"{stacked.sum()} networks, {(proved & stacked).sum()} pass every check as two stacked "
+        f"images, {(proved & inside).sum()} within an image.",
+        "",
+        "Checks, each on two images: the cut network's logits equal the network's own, to the last "
+        "bit; so they do when the hidden part becomes noise; their gradient there is exactly zero, "
+        "and isn't elsewhere; another seen part gives other logits; pytorch-grad-cam on "
+        "`model.layer` gives a map of the whole image, equal to ours within 1e-4.",
+        "",
         "| network | parameters | stacked | within an image | layer | why not |",
         "| --- | ---: | --- | --- | --- | --- |",
-    ]  # fmt: skip
+    ]
     for name, rows in table.groupby("network", sort=False):
-        cells = {
-            form: _cell(rows[rows["form"] == form].iloc[0], checks)
-            for form in ("stacked", "within")
-        }
-        layers = rows["layer"].dropna()
+        cells = [_cell(rows[rows["form"] == form].iloc[0]) for form in ("stacked", "within")]
+        layers = [*rows["layer"].dropna(), ""]
         why = "; ".join(dict.fromkeys(rows["why not"].dropna())).replace("|", "\\|")
-        lines.append(f"| {name} | {rows['parameters (M)'].iloc[0]} M | {cells['stacked']} | {cells['within']} | "
-                     f"{layers.iloc[0] if len(layers) else ''} | {why} |")  # fmt: skip
+        size = f"{rows['parameters (M)'].iloc[0]} M"
+        lines.append(f"| {' | '.join([name, size, *cells, layers[0], why])} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(row: pd.Series, checks: list[str]) -> str:
+def _cell(row: pd.Series) -> str:
     if pd.isna(row["seen"]):
         return "no"
-    failed = [check for check in checks if row[check] is not True and not bool(row[check])]
+    failed = [check for check in CHECKS if not bool(row[check])]
     said = f"{row['seen']} rows"
     return f"{said}, fails: {', '.join(failed)}" if failed else f"yes, {said}"
 
@@ -195,20 +205,7 @@ def main(names: list[str]) -> None:
             print(row, flush=True)
             rows.append(row)
     if not names:
-        columns = [
-            "network",
-            "parameters (M)",
-            "form",
-            "layer",
-            "seen",
-            "map",
-            "cut",
-            "noise",
-            "gradient",
-            "reads",
-            "library",
-            "why not",
-        ]
+        columns = ["network", "parameters (M)", "form", "layer", "seen", "map", *CHECKS, "why not"]
         table = pd.DataFrame(rows).reindex(columns=columns)
         table.to_csv(HERE / "networks.csv", index=False, lineterminator="\n")
         (HERE / "networks.md").write_text(page(table))

@@ -1,4 +1,7 @@
-"""`walls.behind` on small networks: its values against the network's own calls, what it takes, and what it refuses."""
+"""`walls.behind` on small networks.
+
+Its values against the network's own calls, what it takes, and what it refuses.
+"""
 
 import copy
 import warnings
@@ -16,7 +19,10 @@ from walls.network.behind import behind
 
 
 class Plain(nn.Module):
-    """A network with a residual by-pass, a map of 1/4 the size, global pooling and a linear head."""
+    """A network with a residual by-pass, a map of 1/4 the size.
+
+    Global pooling and a linear head.
+    """
 
     def __init__(self, channels: int = 3):
         super().__init__()
@@ -322,7 +328,10 @@ def test_a_head_that_mixes_channels_is_not_taken_for_one_that_does_not():
 
 
 def test_class_tokens_belong_to_their_image_in_every_method():
-    """Maps of a batch are the single images' maps, where the head reads a class token beside **B**."""
+    """Maps of a batch are the single images' maps.
+
+    Where the head reads a class token beside **B**.
+    """
     small = {"num_classes": 3, "depth": 4, "embed_dim": 48}
     network = zoo.get("timm:vit_tiny_patch16_224@none", **small).network.double()
     model, images = behind(network), noise(2, 3, 448, 224).double()
@@ -406,8 +415,13 @@ def test_a_layer_of_which_logits_read_the_class_token_alone_is_refused():
 
 def test_layers_that_do_not_do_are_named_with_those_that_would():
     network = seeded()
-    for layer, why in (("blok", "which the network doesn't have"), ("inner", "which is bypassed"), ("fc", "got fc"),
-                       (3, "got 3"), ("", "got ''")):  # fmt: skip
+    for layer, why in (
+        ("blok", "which the network doesn't have"),
+        ("inner", "which is bypassed"),
+        ("fc", "got fc"),
+        (3, "got 3"),
+        ("", "got ''"),
+    ):
         said = refused(network, layer=layer, image_rows=64)
         assert (
             why in said and "takes stem, stem.0, stem.1, stem.2, block, block.0, block.1" in said
@@ -444,11 +458,15 @@ def test_seen_parts_that_give_no_whole_rows_are_refused_with_those_that_do():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"seen_rows": 0}, "seen_rows: got 0"), ({"seen_rows": 1.5}, "seen_rows: got 1.5"), ({"seen_rows": True}, "seen_rows"),
-        ({"seen_rows": 64}, "takes 1 to 63"), ({"image_rows": 63}, "takes an even number"), ({"side": "left"}, "bottom or top"),
+        ({"seen_rows": 0}, "seen_rows: got 0"),
+        ({"seen_rows": 1.5}, "seen_rows: got 1.5"),
+        ({"seen_rows": True}, "seen_rows"),
+        ({"seen_rows": 64}, "takes 1 to 63"),
+        ({"image_rows": 63}, "takes an even number"),
+        ({"side": "left"}, "bottom or top"),
         ({"image_rows": "64"}, "image_rows: got"),
     ],
-)  # fmt: skip
+)
 def test_sizes_that_are_none(given, said):
     assert said in refused(seeded(), **({"image_rows": 64, "layer": "block"} | given))
 

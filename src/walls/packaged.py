@@ -1,4 +1,4 @@
-"""Photographs that lie in a Python package: foolbox's twenty of ImageNet's classes, 512 × 512 pixels."""
+"""Photographs in a Python package: foolbox's twenty of ImageNet's classes, 512 × 512."""
 
 import importlib.util
 import re
@@ -14,7 +14,9 @@ NAME = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 
 
 def photographs(recipe: Recipe, normalised: bool = False) -> tuple[Tensor, Tensor, list[str]]:
-    """The photographs as a network's recipe makes them: images (N, 3, H, W), labels (N,) and the classes' names.
+    """The photographs as a network's recipe makes them.
+
+    Images (N, 3, H, W), labels (N,) and the classes' names.
 
     In [0, 1], or as the network takes them. Raises ValueError where foolbox isn't installed.
     """
@@ -44,6 +46,7 @@ def files() -> list[Path]:
     )
     if not found:
         raise ValueError(
-            "networks.images: packaged photographs are foolbox's; pip install foolbox, or name a folder"
+            "networks.images: packaged photographs are foolbox's; pip install foolbox, or name a "
+            "folder"
         )
     return found

@@ -1,1 +1,1 @@
-"""Networks: what is cut into backbone and head, put behind a wall and certified; named ones and their weights."""
+"""Networks: cut into backbone and head, put behind a wall, certified; named ones."""

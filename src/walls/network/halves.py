@@ -1,4 +1,7 @@
-"""What network is meant, and its two halves: by timm's interface, or its traced graph; the messages where there are none."""
+"""What network is meant, and its two halves: by timm's interface, or its traced graph.
+
+Also the messages that name the layers which would do.
+"""
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
@@ -16,7 +19,10 @@ USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
 
 
 def own_size(network: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a network states it takes; where it says nothing, its first convolution's channels, 224."""
+    """(C, H, W) of the images that a network says it takes.
+
+    Where it says nothing: what its first convolution takes, and 224.
+    """
     first = next(
         (layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), USUAL[0]
     )
@@ -37,7 +43,10 @@ def own_size(network: nn.Module) -> tuple[int, int, int]:
 
 
 def inside(network: nn.Module) -> nn.Module:
-    """The network that a compiled or parallel one holds; ValueError for what is no network, or has hooks of its own."""
+    """The network that a compiled or parallel one holds.
+
+    Raises ValueError for what is no network, or has hooks of its own.
+    """
     while isinstance(network, nn.Module):
         refuse_hooks(network, [""])
         if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -50,7 +59,8 @@ def inside(network: nn.Module) -> nn.Module:
         raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError(
-            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it was made from"
+            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it "
+            "was made from"
         )
     return network
 
@@ -83,7 +93,10 @@ def found_layout(
 
 
 def default_layer(network: nn.Module, sample: Tensor) -> str | None:
-    """None for timm's own cut; the layer before a transformer's last block, where only its class token is read; the last map."""
+    """Where to cut a network when nobody says: the last map.
+
+    None: timm's own cut. Of a transformer whose last block only its class token leaves: before it.
+    """
     if callable(getattr(network, "forward_features", None)) and callable(
         getattr(network, "forward_head", None)
     ):
@@ -109,7 +122,7 @@ def default_layer(network: nn.Module, sample: Tensor) -> str | None:
 
 
 def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> str:
-    """The end of a message: what `layer` takes, outer layers before inner ones, late ones before early ones."""
+    """The end of a message: what `layer` takes, outer and late layers before the others."""
     names = cut_graph.usable(network, sample)
     if below in names:  # what comes before the layer's own last part
         inside = [
@@ -120,8 +133,12 @@ def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> st
         names = [name for name in names[: names.index((inside or [below])[-1])] if name != below]
     shown = sorted(names, key=lambda name: (name.count("."), -names.index(name)))[:NAMED]
     if shown:
-        return f"takes {', '.join(name for name in names if name in shown)}{', …' if len(names) > NAMED else ''}"
-    return "takes a layer's name of a network that torch.fx traces, or None of one with forward_features and forward_head"
+        listed = ", ".join(name for name in names if name in shown)
+        return f"takes {listed}{', …' if len(names) > NAMED else ''}"
+    return (
+        "takes a network that torch.fx traces, or None of one with forward_features and "
+        "forward_head"
+    )
 
 
 def named(layer: str | None) -> str:
@@ -136,7 +153,8 @@ def features_of(network: nn.Module, backbone: Half, sample: Tensor, argument: st
     except Exception as error:  # whatever the network's own code raises
         size = " × ".join(map(str, sample.shape[1:]))
         raise ValueError(
-            f"network: fails on an image of {size} ({first_line(error)}); takes {argument}= for another height"
+            f"network: fails on an image of {size} ({first_line(error)}); takes {argument}= for "
+            "another height"
         ) from None
 
 
@@ -150,11 +168,14 @@ def noise(network: nn.Module, size: tuple[int, int, int]) -> Tensor:
 
 
 def refuse_hooks(network: nn.Module, opened: Sequence[str]) -> None:
-    """ValueError for hooks on a module that the halves run the inside of: they would be passed by."""
+    """ValueError for hooks on a module whose inside the halves run: they would be passed by."""
     for name in opened:
         if own_hooks(network.get_submodule(name)):
-            raise ValueError(f"network: {f'its {name}' if name else 'it'} has hooks of its own, which would be passed by where "
-                             "it is cut; takes them on modules inside, or removed")  # fmt: skip
+            raise ValueError(
+                f"network: {f'its {name}' if name else 'it'} has hooks of its own, which would "
+                "be passed by where "
+                "it is cut; takes them on modules inside, or removed"
+            )
 
 
 def own_hooks(module: nn.Module) -> bool:
@@ -168,8 +189,12 @@ def own_hooks(module: nn.Module) -> bool:
 
 def hooked(module: nn.Module) -> bool:
     """Whether a hook sees this module's output: one of its own, or one on all modules."""
-    everywhere = (torch_module._global_forward_hooks, torch_module._global_forward_pre_hooks,
-                  torch_module._global_backward_hooks, torch_module._global_backward_pre_hooks)  # fmt: skip
+    everywhere = (
+        torch_module._global_forward_hooks,
+        torch_module._global_forward_pre_hooks,
+        torch_module._global_backward_hooks,
+        torch_module._global_backward_pre_hooks,
+    )
     return own_hooks(module) or any(everywhere)
 
 

@@ -1,7 +1,7 @@
 """Layouts of a network's features: channels last, or tokens, to maps **B** (N, C, h, w) and back.
 
-What is no position of the map (class and register tokens) is kept apart as the head's context: it is computed from the
-seen part of an image, as **B** above the wall is.
+What is no position of the map (class and register tokens) is kept apart as the head's context: it
+is computed from the seen part of an image, as **B** above the wall is.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Layout:
-    """Channels first, (N, C, h, w), as convolutional networks have it: **B** itself, without a context."""
+    """(N, C, h, w), as convolutional networks have it: **B** itself, without a context."""
 
     def to_map(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         """**B** (N, C, h, w), and the context: what the head reads besides it, or None."""
@@ -34,7 +34,10 @@ class ChannelsLast(Layout):
 
 
 class Tokens(Layout):
-    """(N, `prefix` + h·w, C): `prefix` class and register tokens, then patches row by row, `columns` in each."""
+    """(N, `prefix` + h·w, C): class and register tokens, then patches row by row.
+
+    `columns` patches make a row.
+    """
 
     def __init__(self, prefix: int, columns: int):
         self.prefix = prefix
@@ -52,8 +55,8 @@ class Tokens(Layout):
 class Rearranged(Layout):
     """What the user's `reshape` makes of features, as pytorch-grad-cam's reshape_transform.
 
-    It is followed by the positions it reads: of any rearrangement of numbers, that gives the way back, and what was
-    left out is the context.
+    It is followed by the positions it reads: of any rearrangement of numbers, that gives the way
+    back, and what was left out is the context.
     """
 
     def __init__(self, reshape: Callable[[Tensor], Tensor]):
@@ -89,7 +92,8 @@ class Rearranged(Layout):
             whole = in_range and torch.equal(taken.double(), mapped.flatten())
             if not whole or len(taken.unique()) != len(taken):
                 raise ValueError(
-                    "reshape: changes the features' values; takes a function that only rearranges them"
+                    "reshape: changes the features' values; takes a function that only "
+                    "rearranges them"
                 )
             free = torch.ones(count, dtype=torch.bool)
             free[taken] = False
@@ -101,12 +105,15 @@ class Rearranged(Layout):
         try:
             mapped = self.reshape(numbered)
         except Exception as error:  # a user's function
-            raise ValueError(f"reshape: fails on features of {tuple(numbered.shape)} ({first_line(error)}); "
-                             "takes a function from them to (N, C, h, w)") from None  # fmt: skip
+            raise ValueError(
+                f"reshape: fails on features of {tuple(numbered.shape)} ({first_line(error)}); "
+                "takes a function from them to (N, C, h, w)"
+            ) from None
         if not isinstance(mapped, Tensor) or mapped.ndim != 4 or mapped.shape[0] != 1:
             got = tuple(mapped.shape) if isinstance(mapped, Tensor) else type(mapped).__name__
             raise ValueError(
-                f"reshape: makes {got} of features {tuple(numbered.shape)}; takes a function to (N, C, h, w)"
+                f"reshape: makes {got} of features {tuple(numbered.shape)}; takes a function to "
+                "(N, C, h, w)"
             )
         return mapped
 
@@ -116,9 +123,9 @@ def layout_of(
 ) -> Layout:
     """The layout of the features `raw` that a square image gave in that network.
 
-    Four dimensions are channels last where that alone makes the map square. Three are tokens: class and register tokens
-    as timm counts them, else none where h·w of them make a square, one where h·w + 1 do.
-    Raises ValueError for any other, naming `reshape`.
+    Four dimensions are channels last where that alone makes the map square. Three are tokens: class
+    and register tokens as timm counts them, else none where h·w of them make a square, one where
+    h·w + 1 do. Raises ValueError for any other, naming `reshape`.
     """
     if reshape is not None:
         if not isinstance(raw, Tensor):
@@ -139,8 +146,11 @@ def layout_of(
             if columns > 1 and rows * columns == count:
                 return Tokens(prefix, columns)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
-    raise ValueError(f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), tokens of a square grid, "
-                     "or reshape=, a function to (N, C, h, w)")  # fmt: skip
+    raise ValueError(
+        f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), tokens of a square "
+        "grid, "
+        "or reshape=, a function to (N, C, h, w)"
+    )
 
 
 def first_line(error: Exception) -> str:

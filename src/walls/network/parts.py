@@ -1,4 +1,4 @@
-"""The parts of an image, each looked at on its own, and their features put together; the head that reads the seen ones."""
+"""The parts of an image, each looked at on its own; their features together; the head."""
 
 import contextlib
 from collections.abc import Iterator
@@ -71,7 +71,10 @@ class Features(nn.Module):
         self.parts = parts
 
     def part(self, part: Tensor, hidden: bool) -> tuple[Tensor, Tensor | None]:
-        """One part's features (N, C, h, w) and their context. One pass a part: bits may depend on a batch's size."""
+        """One part's features (N, C, h, w) and their context.
+
+        Each part in a pass of its own: a result's last bits may depend on the batch's size.
+        """
         return self.layout.to_map(self.parts.run(self.backbone, part, hidden))
 
     def forward(self, images: Tensor, contexts: list | None = None) -> Tensor:
@@ -83,7 +86,7 @@ class Features(nn.Module):
         return self.layer(self.parts.join(features, below))
 
     def names(self, layer: str | None) -> list[str]:
-        """The modules of the network whose own output is **B** of a part: the layer, and what ends it."""
+        """The network's modules that give a part's **B**: the layer, and what ends it."""
         names = [] if layer is None else [layer]
         while (
             names
@@ -118,7 +121,8 @@ class Head(PooledHead):
         if features.ndim != 4 or features.shape[2] not in self.rows:
             got = tuple(features.shape)
             raise ValueError(
-                f"features: got {got}; takes (N, C, h, w) with {self.rows[1]} rows, or the {self.rows[0]} seen"
+                f"features: got {got}; takes (N, C, h, w) with {self.rows[1]} rows, or the "
+                f"{self.rows[0]} seen"
             )
         if context is None and self.context:
             raise ValueError(
@@ -134,7 +138,7 @@ class Head(PooledHead):
 
     @property
     def by_channel(self) -> bool:
-        """Whether f is one linear layer over features pooled channel by channel: found by trying, and kept."""
+        """Whether f is linear in features pooled channel by channel: found by trying, and kept."""
         if "_last" not in self.__dict__:
             self.__dict__["_last"] = None
             with torch.inference_mode(False), torch.no_grad(), evaluating(self.rest.network):
@@ -162,7 +166,7 @@ class Head(PooledHead):
         return (met[0] if len(met) == 1 else logits), logits
 
     def _find_last(self) -> str | None:
-        """The name of the linear layer W with f = W·p + b, p by channel; None where f is something else."""
+        """The name of the linear layer W with f = W·p + b, p by channel; None for another f."""
         if self.context:
             return None
         names = [
@@ -184,7 +188,7 @@ class Head(PooledHead):
                 continue
             if not linear:
                 continue
-            # Other values in some channels, both signs and other scales, leave the rest of p as it was, bit for bit.
+            # Other values in some channels, of any sign and scale, leave the rest of p as it was.
             for scale in (1e-2, 1.0, 1e2):
                 some = torch.rand(module.in_features, generator=random).to(weight) < 0.5
                 other = torch.randn(features.shape, generator=random).to(weight) * scale
@@ -198,9 +202,10 @@ class Head(PooledHead):
 def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Tensor) -> Parts:
     """The parts of one image, run as the network can: of another height, or by dropping tokens.
 
-    Raises ValueError where it takes neither, or where the seen part doesn't give whole rows of **B**.
+    Raises ValueError where it takes neither, or where the seen part doesn't give whole rows of
+    **B**.
     """
-    network, (channels, rows, columns) = backbone.network, parts.image
+    network, rows = backbone.network, parts.image[1]
     if isinstance(layout, Tokens):
         embed = getattr(network, "patch_embed", None)
         drops = isinstance(getattr(network, "patch_drop", None), nn.Module)
@@ -244,20 +249,25 @@ def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Ten
 
 
 def _no_part(parts: Parts, network: nn.Module) -> str:
-    return (f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of an image; "
-            "takes None: two whole images, one above the other")  # fmt: skip
+    return (
+        f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of an "
+        "image; "
+        "takes None: two whole images, one above the other"
+    )
 
 
 def _whole_rows(parts: Parts, good: list[int]) -> str:
     got = f"seen_rows: got {parts.seen_rows}, which doesn't give whole rows of the features"
     if not good:
-        return f"{got}, nor does any other number: the network takes no part of {parts.image[1]} rows; takes None (two images)"
+        return f"{got}, nor does any other number of {parts.image[1]}; takes None (two images)"
     return f"{got}; takes {', '.join(map(str, good))} of {parts.image[1]}, or None (two images)"
 
 
 def other_height(parts: Parts, got: object) -> str:
-    return (f"images: got {got} rows; takes {parts.image[1]}, of which {parts.seen_rows} are seen "
-            "(walls.behind(…, image_rows=) sets another height)")  # fmt: skip
+    return (
+        f"images: got {got} rows; takes {parts.image[1]}, of which {parts.seen_rows} are seen "
+        "(walls.behind(…, image_rows=) sets another height)"
+    )
 
 
 def own(x: Tensor) -> Tensor:

