@@ -1,16 +1,17 @@
 # make repro   set up everything and rebuild the paper
-# make test    set up everything and run the tests
+# make test    set up everything and run the tests (make test-fast: the quick ones)
 # make verify  set up everything, run what is committed anew in a clone, and compare
 # make site    set up everything and build site/ from the committed run
-# make archive pack the sources and the cached results of the last run into dist/, for who evaluates without training
+# make archive pack the sources and the cached results of the last run into dist/, to evaluate without training
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: setup repro verify test test-long site archive lint lock
+.PHONY: setup repro verify test test-fast test-long site archive lint lock
 
 setup: .venv/.ready
 
 .venv/.ready: requirements.txt pyproject.toml
+	@git rev-parse --git-dir >/dev/null 2>&1 || { echo "this copy has no .git, which DVC needs; make one: git init && git add --all && git commit --message copy"; exit 1; }
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "takes Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -18,22 +19,26 @@ setup: .venv/.ready
 	touch $@
 
 repro: setup
-	python -m walls.run unlock
+	walls unlock
 	dvc --wait-for-lock repro
-	python -m walls.run readme
-	python -m walls.run summary
+	walls readme
+	walls summary
 
 verify: setup
-	python -m walls.verify
+	walls verify
 
 test: setup
 	pytest
 
+# No stage of the pipeline, no browser, no input by the hundred: while working.
+test-fast: setup
+	pytest -m "not long and not pipeline and not browser and not bulk"
+
 site: setup
-	python -m walls.site
+	walls site
 
 archive: setup
-	python -m walls.archive
+	walls pack
 
 # What .pre-commit-config.yaml lists, over everything: format, lint, types, stripped notebooks.
 lint: setup
@@ -47,4 +52,4 @@ test-long: setup
 # The lock: exact versions and hashes, for every platform and Python from 3.11 on.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --quiet \
-	  --custom-compile-command "make lock" --output-file requirements.txt pyproject.toml
+	  --custom-compile-command "make lock" --extra artefact --output-file requirements.txt pyproject.toml

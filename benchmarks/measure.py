@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import torch
 
-from walls import record
+from walls.project import log
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -34,6 +34,6 @@ def quartiles(values: np.ndarray, digits: int = 1) -> str:
 
 def hardware(device: torch.device, *packages: str) -> str:
     """The machine and the versions (`packages` as they should be said), in a line."""
-    cpu = f"{record.processor()}, {torch.get_num_threads()} threads"
+    cpu = f"{log.processor()}, {torch.get_num_threads()} threads"
     gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
     return f"{gpu}{cpu}; Python {platform.python_version()}, {', '.join(packages)}; {date.today().isoformat()}"

@@ -21,9 +21,11 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from walls import cams
 from walls.network import zoo
-from walls.network.behind import Behind, behind, own_size
+from walls.network.behind import Behind, behind
+from walls.network.opening import own_size
+from walls.saliency.activity import upscale
+from walls.saliency.maps import saliency_maps
 
 HERE = Path(__file__).resolve().parent
 TORCHVISION = [
@@ -107,14 +109,14 @@ def prove(model: Behind, images: Tensor) -> dict[str, bool]:
 
 def _by_library(model: Behind, images: Tensor) -> bool:
     every = torch.arange(model(images).shape[1])
-    maps = cams.saliency_maps(
+    maps = saliency_maps(
         model, images.repeat(len(every), 1, 1, 1), ["GradCAM"], every, progress=lambda n: None
     )["GradCAM"]
     target = int(maps.flatten(1).amax(1).argmax())  # one whose map isn't empty
     with pytorch_grad_cam.GradCAM(model, [model.layer]) as cam:
         theirs = cam(images, targets=[ClassifierOutputTarget(target)])[0]
     ours = maps[target][None]
-    upscaled = cams.upscale(ours, tuple(images.shape[2:]))[0].numpy()
+    upscaled = upscale(ours, tuple(images.shape[2:]))[0].numpy()
     return (
         ours.shape[1] == model.zone().map_rows
         and bool(ours.any())

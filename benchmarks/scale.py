@@ -1,14 +1,16 @@
-"""50,000 stacked images through STACK-MIX and the gradient family: the cost of each, the memory, a kill half-way.
+"""50,000 stacked images through STACK-MIX and the gradient family: the cost of each, the memory, a
+kill half-way.
 
     python -m benchmarks.scale                  writes benchmarks/scale.{csv,md,png}
     python -m benchmarks.scale --images 1000    a rehearsal, printed
 
-Half an hour on two cores, and 4 GB of disk in .resume/ while it runs. The images are the default's drawn animals, 2,000
-of them, which make 398,000 pairs; the network is the default's, an eighth of VGG16's width, with fresh weights: what a map
-costs doesn't depend on their values. Both steps run in processes of their own, each in one call for all images, looked at
-from outside once a second. The evaluation is killed (SIGKILL) half-way and started again; some of its images are computed
-anew in a fresh process and compared. Last, every method is timed at the paper's width, and the page reckons what all of
-ImageNet's validation images would take.
+Half an hour on two cores, and 4 GB of disk in .resume/ while it runs. The images are the default's
+drawn animals, 2,000 of them, which make 398,000 pairs; the network is the default's, an eighth of
+VGG16's width, with fresh weights: what a map costs doesn't depend on their values. Both steps run
+in processes of their own, each in one call for all images, looked at from outside once a second.
+The evaluation is killed (SIGKILL) half-way and started again; some of its images are computed anew
+in a fresh process and compared. Last, every method is timed at the paper's width, and the page
+reckons what all of ImageNet's validation images would take.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -26,41 +29,68 @@ import psutil
 import torch
 from scipy import stats
 
-from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, ours
+from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, Whole, ours
 from benchmarks.measure import clocked, hardware, quartiles
-from walls import data, estimates, evaluation, models, params, paths, plots, stacks
+from walls.base import files, paths
+from walls.figures import style
+from walls.images import loaders, stacked
+from walls.network import architecture, classifier
+from walls.project import estimates
+from walls.saliency import evaluation
+from walls.saliency.methods import METHODS
+from walls.saliency.settings import Cams
+from walls.sources import manifest
+from walls.sources.settings import Data
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
 HERE = Path(__file__).resolve().parent
-EDGE, DEAD, SIZE, SEED = 170, 54, 224, 0  # of the paper's wall
-PHOTOGRAPHS, AGAIN = 2000, 512  # validation images to cut stacked ones from; of those, computed once more
-SETTINGS = params.Cams(methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1)
+SIZE, SEED = 224, 0
+PHOTOGRAPHS = 2000  # validation images to cut stacked ones from
+AGAIN = 512  # stacked images that are computed once more
+SETTINGS = Cams(
+    methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1
+)
 IMAGENET, GPUS = 50_000, (1, 8, 64)
-STARTING = 30  # seconds until a process has loaded torch and its network: an assumption, of a GPU's first kernels mostly
+GPU = 100e12  # operations a second that a GPU is taken to sustain in the plan
+# Seconds until a process has loaded torch and its network, a GPU's first kernels mostly: assumed.
+STARTING = 30
+
+
+def network() -> classifier.Classifier:
+    """The default's, with fresh weights, behind the paper's wall."""
+    return architecture.seeded(SEED, **GEOMETRIES["default"]).eval()
 
 
 def draw(folder: Path, images: int) -> None:
     """The images to cut from, and STACK-MIX cut from them."""
-    source = params.Data(name="critters", root=None, classes=10, train_images=10, val_images=PHOTOGRAPHS)
+    source = Data(name="critters", root=None, classes=10, train_images=10, val_images=PHOTOGRAPHS)
     if not (folder / "set" / "manifest.csv").is_file():
-        data.build(source, SEED, SIZE, folder / "set")
-    settings = params.Stacks(images=images, mix_dir=None, gen_dir=None, generator=None)
-    rejects = paths.root() / "rejects.csv"
+        manifest.build(source, SEED, SIZE, folder / "set")
+    settings = Stacks(images=images, mix_dir=None, gen_dir=None, generator=None)
     (folder / "stacks").mkdir(parents=True, exist_ok=True)
-    stacks.build(settings, data.read_manifest(folder / "set", "val"), EDGE, SIZE, SEED, folder / "stacks", rejects)
+    photographs = loaders.read_manifest(folder / "set", "val")
+    zone, rejects = network().zone(SIZE), paths.root() / "rejects.csv"
+    stacks.build(settings, photographs, zone, SEED, folder / "stacks", rejects)
 
 
-def evaluate(folder: Path, first: int, last: int | None, resume: Path | None) -> tuple[pd.DataFrame, dict]:
+def evaluate(
+    folder: Path, first: int, last: int | None, resume: Path | None
+) -> tuple[pd.DataFrame, dict]:
     """The gradient family on the stacked images from `first` to before `last`."""
-    _, pictures = stacks.read(folder / "stacks", "stack-mix", SIZE)
-    some = stacks.Pictures(pictures.files[first:last], SIZE)
-    model = models.seeded(SEED, **GEOMETRIES["default"]).eval()
-    return evaluation.evaluate(model, some, SETTINGS, DEAD, resume)
+    _, pictures = stacked.read(folder / "stacks", "stack-mix", SIZE)
+    some = stacked.Pictures(pictures.files[first:last], SIZE)
+    model = network()
+    return evaluation.evaluate(model, some, SETTINGS, model.zone(SIZE), resume)
 
 
 def watched(command: list[str], done: Callable[[], int], until: int | None = None) -> pd.DataFrame:
-    """Run a part of this module, looking once a second: seconds, images done, memory (RSS, bytes). Killed at `until`."""
+    """Run a part of this module, looking once a second: seconds, images done, memory (RSS, bytes).
+    Killed at `until`.
+    """
     started, rows = time.monotonic(), []
-    with subprocess.Popen([sys.executable, "-m", "benchmarks.scale", *command], cwd=HERE.parent) as process:
+    command = [sys.executable, "-m", "benchmarks.scale", *command]
+    with subprocess.Popen(command, cwd=HERE.parent) as process:
         seen = psutil.Process(process.pid)
         while process.poll() is None:
             try:
@@ -71,43 +101,68 @@ def watched(command: list[str], done: Callable[[], int], until: int | None = Non
                 process.kill()
             time.sleep(1)
     if process.returncode and until is None:
-        sys.exit(f"benchmarks.scale: {' '.join(command)} failed")
+        sys.exit(f"benchmarks.scale: {' '.join(command[3:])} failed")
     return pd.DataFrame(rows, columns=["seconds", "images", "bytes"])
 
 
 def fit(part: pd.DataFrame) -> dict[str, float]:
-    """Straight lines through what was seen while images were made: seconds and bytes per image, and how straight.
+    """Straight lines through what was seen while images were made: seconds and bytes per image, and
+    how straight.
 
-    `bend`: the seconds per image in the last fifth over those in the first; 1 where the cost is linear.
+    `bend`: the seconds per image in the last fifth over those in the first; 1 where the cost is
+    linear.
     """
-    work = part[(part["images"] > part["images"].iloc[0]) & (part["images"] < part["images"].iloc[-1])]
+    work = part[
+        (part["images"] > part["images"].iloc[0]) & (part["images"] < part["images"].iloc[-1])
+    ]
     seconds = stats.linregress(work["images"], work["seconds"])
     memory = stats.linregress(work["images"], work["bytes"])
     fifth = len(work) // 5
-    first, last = (stats.linregress(some["images"], some["seconds"]).slope for some in (work[:fifth], work[-fifth:]))
+    first, last = (
+        stats.linregress(some["images"], some["seconds"]).slope
+        for some in (work[:fifth], work[-fifth:])
+    )
     at_last = stats.linregress(work["images"][-fifth:], work["bytes"][-fifth:])
-    return {"images": len(work) and int(work["images"].iloc[-1] - work["images"].iloc[0]), "seconds": seconds.slope,
-            "r2": seconds.rvalue**2, "bend": last / first, "bytes": memory.slope, "bytes at last": at_last.slope,
-            "at first": work["bytes"].iloc[0], "peak": part["bytes"].max()}  # fmt: skip
+    return {
+        "images": int(work["images"].iloc[-1] - work["images"].iloc[0]),
+        "seconds": seconds.slope,
+        "r2": seconds.rvalue**2,
+        "bend": last / first,
+        "bytes": memory.slope,
+        "bytes at last": at_last.slope,
+        "at first": work["bytes"].iloc[0],
+        "peak": part["bytes"].max(),
+    }
 
 
 def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
-    """Both steps, the second one killed half-way; what was seen (long), and how many images were computed again."""
-    resume, drawn = folder / "resume", (folder / "stacks.partial" / "stack-mix", folder / "stacks" / "stack-mix")
+    """Both steps, the second one killed half-way; what was seen (long), and how many images were
+    computed again.
+    """
+    resume = folder / "resume"
+    drawn = [folder / part / "stack-mix" for part in ("stacks.partial", "stacks")]
     parts = {"STACK-MIX": watched(["draw", str(images)], lambda: sum(map(_count, drawn)))}
     command, batch = ["evaluate", str(images)], SETTINGS.batch_size
-    parts["maps, until the kill"] = watched(command, lambda: batch * _count(resume), until=images // 2)
+    parts["maps, until the kill"] = watched(
+        command, lambda: batch * _count(resume), until=images // 2
+    )
     left = _count(resume)
     parts["maps, after it"] = watched(command, lambda: batch * _count(resume))
     if left == _count(resume):
         sys.exit("benchmarks.scale: the kill came too late; takes more --images")
-    subprocess.run([sys.executable, "-m", "benchmarks.scale", "again", str(images)], cwd=HERE.parent, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.scale", "again", str(images)],
+        cwd=HERE.parent,
+        check=True,
+    )
     table = pd.concat([part.assign(step=step) for step, part in parts.items()], ignore_index=True)
     return table, json.loads((folder / "again.json").read_text())
 
 
 def again(folder: Path, images: int) -> int:
-    """Compute the images around the kill anew; how many, SystemExit where a map or an activity differs in a bit."""
+    """Compute the images around the kill anew; how many, SystemExit where a map or an activity
+    differs in a bit.
+    """
     first = (images // 2 - AGAIN // 2) // SETTINGS.batch_size * SETTINGS.batch_size
     before = _count(folder / "resume")
     found, maps = evaluate(folder, first, first + AGAIN, folder / "resume")
@@ -121,46 +176,58 @@ def again(folder: Path, images: int) -> int:
 
 
 def speeds() -> pd.DataFrame:
-    """Every method's seconds per image at the paper's width, three times (long: method, seconds)."""
-    model = models.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
+    """Every method's seconds per image at the paper's width, three times (long: method,
+    seconds).
+    """
+    model = architecture.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
+    whole = Whole(model)
     random = torch.Generator().manual_seed(SEED)
     rows = []
     for number in range(4):
         images = torch.randn(2, 3, SIZE, SIZE, generator=random).to(DEVICE)
-        for name in params.method_names():
+        for name in METHODS:
             some = images[:1] if name in ("ScoreCAM", "Opti-CAM") else images
             if number or len(some) > 1:  # these two take long enough to need no warm-up
-                seconds = clocked(lambda name=name, some=some: ours([name], model, some), DEVICE) / len(some)
+                work = partial(ours, [name], model, some)
+                seconds = clocked(work, DEVICE) / len(some)
                 rows.append({"method": name, "seconds": seconds, "number": number})
         with torch.no_grad():
-            seconds = clocked(lambda images=images: model.head(model.features(images)), DEVICE) / len(images)
+            seconds = clocked(partial(whole, images), DEVICE) / len(images)
         rows.append({"method": "forward pass", "seconds": seconds, "number": number})
     return pd.DataFrame(rows).query("number > 0").drop(columns="number")
 
 
 def reading(folder: Path) -> float:
     """Seconds to read and fit one of the stacked images, on one core."""
-    _, pictures = stacks.read(folder / "stacks", "stack-mix", SIZE)
+    _, pictures = stacked.read(folder / "stacks", "stack-mix", SIZE)
     return clocked(lambda: pictures[:200], torch.device("cpu")) / 200
 
 
 def plan(measured: pd.DataFrame, read: float) -> str:
     """Minutes of every method on ImageNet's validation images on 1, 8 and 64 GPUs, as a table."""
     with torch.device("meta"):
-        network = models.vgg(**{k: v for k, v in GEOMETRIES["paper"].items() if k != "wall_rows"}, wall_rows=0)
-    forward = estimates.operations(network.eval(), SIZE)
+        baseline = architecture.vgg(**GEOMETRIES["paper"] | {"wall_rows": 0})
+    forward = estimates.operations(baseline.eval(), SIZE)
     medians = measured.groupby("method", sort=False)["seconds"].median()
     pace = forward / medians["forward pass"]
     every, rows = sum(medians.drop("forward pass")), []
     for name, seconds in [*medians.drop("forward pass").items(), ("all of them", every)]:
-        on_gpu = seconds * pace / estimates.GPU + read
-        spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2) if name in medians else f"{every:.1f}"
-        row = {"method": name, "two cores, s an image": spread, "operations, 10⁹ an image": f"{seconds * pace / 1e9:,.0f}"}
-        rows.append(row | {f"{n} × GPU, min": f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}" for n in GPUS})
+        on_gpu = seconds * pace / GPU + read
+        spread = f"{every:.1f}"
+        if name in medians:
+            spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2)
+        row = {
+            "method": name,
+            "two cores, s an image": spread,
+            "operations, 10⁹ an image": f"{seconds * pace / 1e9:,.0f}",
+        }
+        for n in GPUS:
+            row[f"{n} × GPU, min"] = f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}"
+        rows.append(row)
     return f"""{markdown(rows)}
 
 The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
-{medians["forward pass"]:.2f} s). A GPU is taken to sustain {estimates.GPU / 1e12:.0f} · 10¹² on the same work, and
+{medians["forward pass"]:.2f} s). A GPU is taken to sustain {GPU / 1e12:.0f} · 10¹² on the same work, and
 {STARTING} s to start: both are assumptions, nothing was measured on one. Before an image is computed it is read, in
 {1000 * read:.1f} ms of one core (measured); all of them together read it once."""
 
@@ -171,12 +238,20 @@ def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, im
     rows = []
     for step, part in table.groupby("step", sort=False):
         f = fit(part)
-        row = {"step": step, "images": f"{f['images']:,}", "ms an image": f"{1000 * f['seconds']:.2f}"}
-        row |= {"r²": f"{f['r2']:.5f}", "last fifth / first": f"{f['bend']:.2f}"}
-        row |= {"MB at first": f"{f['at first'] / 1e6:,.0f}", "bytes more an image": f"{f['bytes']:,.0f}"}
-        row |= {"in the last fifth": f"{f['bytes at last']:,.0f}"}
-        rows.append(row | {"MB at most": f"{f['peak'] / 1e6:,.0f}"})
-    kept = len(params.method_names()) * 14 * 14 * 4
+        rows.append(
+            {
+                "step": step,
+                "images": f"{f['images']:,}",
+                "ms an image": f"{1000 * f['seconds']:.2f}",
+                "r²": f"{f['r2']:.5f}",
+                "last fifth / first": f"{f['bend']:.2f}",
+                "MB at first": f"{f['at first'] / 1e6:,.0f}",
+                "bytes more an image": f"{f['bytes']:,.0f}",
+                "in the last fifth": f"{f['bytes at last']:,.0f}",
+                "MB at most": f"{f['peak'] / 1e6:,.0f}",
+            }
+        )
+    kept = len(METHODS) * 14 * 14 * 4
     return f"""# Scale
 
 `python -m benchmarks.scale` on {hardware(DEVICE, *VERSIONS)}.
@@ -204,7 +279,7 @@ and quartiles of three.
 {plan(measured, read)}
 
 How: a process a GPU (`CUDA_VISIBLE_DEVICES`), each with every n-th batch of the images, each calling
-`evaluation.evaluate(model, share, settings, dead_rows, resume)` with the same folder `resume` on a disk that all share. A
+`evaluation.evaluate(model, share, settings, zone, resume)` with the same folder `resume` on a disk that all share. A
 finished batch is a file named after its pixels, the weights, the settings, the code and the machine (torch, threads,
 device), so nobody needs to count them: a process that is killed is started again, and at the end one call over all images,
 on such a machine, finds every batch there and returns the table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the
@@ -215,9 +290,13 @@ start and the reading that count.
 
 def plot(table: pd.DataFrame) -> None:
     """Seconds and memory against images, a line per step."""
-    plots.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(plots.WIDTH, plots.WIDTH / 2.6), layout="constrained")
-    for colour, (step, part) in zip((plots.SEEN, plots.DEAD, "0.5"), table.groupby("step", sort=False), strict=True):
+    style.use_style()
+    figure, axes = plt.subplots(
+        1, 2, figsize=(style.WIDTH, style.WIDTH / 2.6), layout="constrained"
+    )
+    for colour, (step, part) in zip(
+        (style.SEEN, style.DEAD, "0.5"), table.groupby("step", sort=False), strict=True
+    ):
         for ax, values in zip(axes, (part["seconds"] / 60, part["bytes"] / 1e6), strict=True):
             ax.plot(part["images"] / 1000, values, color=colour, label=step)
     axes[0].set(xlabel="thousand images", ylabel="minutes")
@@ -229,7 +308,9 @@ def plot(table: pd.DataFrame) -> None:
 def markdown(rows: list[dict]) -> str:
     """A table of texts, all but the first column to the right."""
     table = pd.DataFrame(rows)
-    return table.to_markdown(index=False, disable_numparse=True, colalign=["left", *["right"] * (table.shape[1] - 1)])
+    return table.to_markdown(
+        index=False, disable_numparse=True, colalign=["left", *["right"] * (table.shape[1] - 1)]
+    )
 
 
 def _count(folder: Path) -> int:
@@ -248,8 +329,12 @@ def main(arguments: list[str]) -> int:
         else:
             (folder / "again.json").write_text(json.dumps(again(folder, images)))
         return 0
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--images", type=int, default=50_000, help="stacked images; fewer for a rehearsal")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "--images", type=int, default=50_000, help="stacked images; fewer for a rehearsal"
+    )
     images = parser.parse_args(arguments).images
     shutil.rmtree(folder, ignore_errors=True)
     table, same = run(folder, images)
@@ -258,7 +343,7 @@ def main(arguments: list[str]) -> int:
     if images < 50_000:
         print(said)
     else:
-        table.to_csv(HERE / "scale.csv", index=False, float_format="%.3f", lineterminator="\n")
+        files.write_csv(table, HERE / "scale.csv", digits=3)
         (HERE / "scale.md").write_text(said, encoding="utf-8")
         plot(table)
     shutil.rmtree(folder)

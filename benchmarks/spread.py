@@ -1,13 +1,15 @@
-"""How far honest runs of the same code and images lie apart: what `python -m walls.verify` may tolerate.
+"""How far honest runs of the same code and images lie apart: what `walls verify` may tolerate.
 
-    python -m benchmarks.spread                   every setting that hasn't run yet; writes benchmarks/spread.{csv,md}
+    python -m benchmarks.spread                   every setting that hasn't run yet;
+                                                  writes benchmarks/spread.{csv,md}
     python -m benchmarks.spread "1 thread"        this setting alone
-    python -m benchmarks.spread --preset smoke    a rehearsal on another preset, all of it in --folder
+    python -m benchmarks.spread --preset smoke    a rehearsal on another preset, all in --folder
 
-A setting changes the seed, the threads, the precision or the processor's instructions of what comes after the images: both
-trainings, the saliency maps, the tables. The images, the stacks and the theory are made once, with params.yaml's seed, and
-copied. All but the first take one thread, so that several of them can run at once, each started with settings of its own.
-Every run adds a line to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its last
+A setting changes the seed, the threads, the precision or the processor's instructions of what comes
+after the images: both trainings, the saliency maps, the tables. The images, the stacks and the
+theory are made once, with params.yaml's seed, and copied. All but the first take one thread, so
+that several of them can run at once, each started with settings of its own. Every run adds a line
+to spread.csv as it ends. A killed one goes on at its last stage, and within a training at its last
 epoch; a line or a folder of other sources is not taken for one of these.
 """
 
@@ -30,14 +32,20 @@ from dvc.utils.serialize import modify_yaml
 from scipy import stats
 
 from benchmarks.measure import hardware
-from walls import claims, paths, verify
+from walls.base import paths
+from walls.paper import claims
+from walls.project import verify
+from walls.project.comparison import CHANCE, Read, in_folder, numbers, tolerances
 
 HERE = Path(__file__).resolve().parent
 STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen"]
 ONE = {"OMP_NUM_THREADS": "1"}
-NO_AVX512 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+NO_AVX512 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 NO_AMX = {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}
-CHANCE = 4 * np.sqrt(2)  # two runs differ by √2 standard deviations, and seldom by four times that
 
 
 class Setting(NamedTuple):
@@ -56,7 +64,9 @@ SETTINGS = {
     "1 thread": Setting(FIRST, "threads", variables=ONE),
     **{f"seed {seed}": Setting("1 thread", "seeds", {"seed": seed}, ONE) for seed in (1, 2, 3, 4)},
     "float32": Setting("1 thread", "precision", {"train.precision": "float32"}, ONE, "avx512_bf16"),
-    "float32, no AVX-512": Setting("float32", "AVX-512", {"train.precision": "float32"}, ONE | NO_AVX512, "avx512f"),
+    "float32, no AVX-512": Setting(
+        "float32", "AVX-512", {"train.precision": "float32"}, ONE | NO_AVX512, "avx512f"
+    ),
     "no AMX": Setting("1 thread", "AMX", variables=ONE | NO_AMX, needs="amx_bf16"),
 }
 
@@ -68,14 +78,19 @@ def run(name: str, base: Path, folder: Path) -> dict:
         partial = copy.with_name(copy.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         # Without DVC's cache: it would hand back what another setting made.
-        shutil.copytree(base, partial, ignore=lambda at, names: {"cache", "tmp"} if Path(at).name == ".dvc" else set())
+        shutil.copytree(
+            base,
+            partial,
+            ignore=lambda at, names: {"cache", "tmp"} if Path(at).name == ".dvc" else set(),
+        )
         edit(partial / "params.yaml", setting.params or {})
         partial.rename(copy)
     for stage in STAGES:
         call(copy, "dvc", "repro", "--single-item", stage, **(setting.variables or {}))
-    # Not by DVC, which would have the sweep of every wall run before: no accuracy, cell or claim is made of it.
-    call(copy, "walls.run", "paper", **(setting.variables or {}))
-    line = {"setting": name, **measured(verify.lying(copy))}
+    # Not by DVC, which would have the sweep of every wall run before: no accuracy, cell or claim is
+    # made of it.
+    call(copy, "walls", "run", "paper", **(setting.variables or {}))
+    line = {"setting": name, **measured(in_folder(copy))}
     shutil.rmtree(copy)
     return line
 
@@ -88,20 +103,28 @@ def edit(file: Path, changed: dict) -> None:
             (values[part] if part else values)[last] = value
 
 
-def measured(read: verify.Read) -> dict:
+def measured(read: Read) -> dict:
     """A finished run's numbers, one per column."""
     train, ledger = (json.loads(read(f"metrics/{name}.json")) for name in ("train", "claims"))
     weights = yaml.safe_load(read("dvc.lock"))["stages"]["train@masked"]["outs"][0]["md5"][:8]
     line = {"precision": train["masked"]["precision"], "weights": weights}
-    line |= {f"{which} {key}": 100 * train[which][key] for which in train for key in ("top1", "top5")}
+    line |= {
+        f"{which} {key}": 100 * train[which][key] for which in train for key in ("top1", "top5")
+    }
     for row in pd.read_csv(StringIO(read("figures/table1.csv"))).to_dict("records"):
-        line |= {f"{row['method']}, {row['dataset']}, {cell}": row[cell] for cell in ("mean", "std")}
+        line |= {
+            f"{row['method']}, {row['dataset']}, {cell}": row[cell] for cell in ("mean", "std")
+        }
     return line | {row["claim"]: row["verdict"] for row in ledger}
 
 
 def call(folder: Path, module: str, *arguments: str, **variables: str) -> None:
-    """A module as a command in a copy of the project; its output is shown. SystemExit where it fails."""
-    surroundings = verify.environment(folder) | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"} | variables
+    """A module as a command in a copy of the project; its output is shown. SystemExit where it
+    fails.
+    """
+    surroundings = (
+        verify.environment(folder) | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "2"} | variables
+    )
     command = [sys.executable, "-m", module, *arguments]
     if subprocess.run(command, cwd=folder, env=surroundings, stdin=subprocess.DEVNULL).returncode:
         sys.exit(f"spread: {module} {' '.join(arguments)} failed in {folder}")
@@ -113,8 +136,15 @@ def prepared(folder: Path, commit: str, preset: str | None) -> Path:
     if not base.is_dir():
         partial = base.with_name("base.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(paths.root()), str(partial)], check=True)
-        subprocess.run(["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit], cwd=partial, check=True)
+        subprocess.run(
+            ["git", "clone", "--quiet", "--no-checkout", str(paths.root()), str(partial)],
+            check=True,
+        )
+        subprocess.run(
+            ["git", "-c", "advice.detachedHead=false", "checkout", "--quiet", commit],
+            cwd=partial,
+            check=True,
+        )
         if preset:
             shutil.copyfile(partial / "presets" / f"{preset}.yaml", partial / "params.yaml")
         call(partial, "dvc", "repro", "theory", "stacks")
@@ -129,24 +159,10 @@ def lines(file: Path, commit: str) -> pd.DataFrame:
     return pd.read_csv(file, dtype={"weights": str}).query("commit == @commit")
 
 
-def numbers(table: pd.DataFrame) -> list[str]:
-    """The columns that hold accuracies and cells of Table 1."""
-    return [column for column in table if column.endswith((" top1", " top5", ", mean", ", std"))]
-
-
-def tolerances(table: pd.DataFrame) -> dict[str, float]:
-    """For `walls.verify.SPREAD`: `CHANCE` standard deviations over all runs, the wider of a method's two cells."""
-    found: dict[str, float] = {}
-    for column in numbers(table):
-        name = re.sub(", (mean|std)$", "", column)
-        spread = CHANCE * float(table[column].std(ddof=1))
-        if spread > 0 and not name.startswith("uniform map"):
-            found[name] = max(found.get(name, 0), float(np.ceil(10 * spread) / 10))
-    return found
-
-
 def distances(table: pd.DataFrame) -> pd.DataFrame:
-    """Per number: the committed run's, how far a change of one thing moves it at most, and its spread over all runs."""
+    """Per number: the committed run's, how far a change of one thing moves it at most, and its
+    spread over all runs.
+    """
     runs = table.set_index("setting")
     rows = []
     for column in numbers(table):
@@ -154,19 +170,36 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
         for name in runs.index.intersection(list(SETTINGS)[1:]):
             beside, thing = SETTINGS[name][:2]
             if beside in runs.index:
-                row[thing] = np.fmax(row.get(thing, 0.0), abs(runs[column][name] - runs[column][beside]))
+                row[thing] = np.fmax(
+                    row.get(thing, 0.0), abs(runs[column][name] - runs[column][beside])
+                )
         rows.append(row | {"standard deviation": runs[column].std(ddof=1)})
     return pd.DataFrame(rows)
 
 
 def report(table: pd.DataFrame, commit: str) -> str:
     """The page."""
-    said = [column for column in table if table[column].isin([claims.HOLDS, claims.FAILS, claims.INCONCLUSIVE]).any()]
+    said = [
+        column
+        for column in table
+        if table[column].isin([claims.HOLDS, claims.FAILS, claims.INCONCLUSIVE]).any()
+    ]
     counts = {claim: table[claim].value_counts() for claim in said if table[claim].nunique() > 1}
-    moved = [f"- {claim}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) for claim, found in counts.items()]
+    moved = [
+        f"- {claim}: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items())
+        for claim, found in counts.items()
+    ]
     left = [name for name in SETTINGS if name not in set(table["setting"])]
-    shown = ["setting", "precision", "weights", "masked top1", "baseline top1", "GradCAM, stack-mix, mean",
-             "GradCAM, stack-gen, mean"]  # fmt: skip
+    shown = [
+        "setting",
+        "precision",
+        "weights",
+        "masked top1",
+        "baseline top1",
+        "GradCAM, stack-mix, mean",
+        "GradCAM, stack-gen, mean",
+    ]
+    tolerated = pd.Series(tolerances(table), name="tolerance").rename_axis("")
     return f"""# How far honest runs lie apart
 
 `python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
@@ -192,39 +225,57 @@ Accuracies in %, µ×100. In the middle how far a number moves, at most, where o
 {CHANCE:.2f} standard deviations over all runs, for Table 1 of a method's mean or of its standard deviation, whichever is
 wider: the difference of two runs has √2 standard deviations, and a number lies four times that apart in one of
 {1 / (2 * stats.t.sf(4, max(len(table) - 1, 1))):,.0f} comparisons (Student's t: the deviation is that of {len(table)} runs).
-In `src/walls/verify.py`:
+`walls verify` takes them from spread.csv (points of an accuracy, µ×100):
 
-```python
-SPREAD = {{
-{chr(10).join(f'    "{name}": {value},' for name, value in tolerances(table).items())}
-}}
-```
+{tolerated.to_markdown(floatfmt=".1f")}
 """
 
 
 def main(arguments: list[str]) -> int:
     """Run what is left to run, writing after each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.spread", description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.spread", description=(__doc__ or "").split("\n")[0]
+    )
     parser.add_argument("settings", nargs="*", help=f"of {', '.join(SETTINGS)}; default: all")
     parser.add_argument("--preset", help="rehearse with presets/PRESET.yaml")
-    parser.add_argument("--folder", type=Path, default=paths.root() / ".resume" / "spread", help="where the copies lie")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=paths.root() / ".resume" / "spread",
+        help="where the copies lie",
+    )
     given = parser.parse_args(arguments)
     if unknown := set(given.settings) - SETTINGS.keys():
         parser.error(f"got {', '.join(sorted(unknown))}; takes {', '.join(SETTINGS)}")
-    flags = verify.lying(Path("/proc"))("cpuinfo").split() if Path("/proc/cpuinfo").exists() else []
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
     # The last commit that touched what the results are made of.
-    sources = ["src", ":!src/walls/verify.py", "notebooks", "dvc.yaml", "params.yaml", "rejects.csv", "crops.csv"]
+    sources = [
+        "src",
+        ":!src/walls/project",
+        "notebooks",
+        "dvc.yaml",
+        "params.yaml",
+        "rejects.csv",
+        "crops.csv",
+    ]
     log = ["git", "log", "-1", "--format=%H", "--", *sources]
-    commit = subprocess.run(log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8").stdout.strip()
+    commit = subprocess.run(
+        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
+    ).stdout.strip()
     folder = given.folder.resolve() / f"{commit[:8]}{'-' + given.preset if given.preset else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     results = folder if given.preset else HERE
     file = results / "spread.csv"
     for name in given.settings or SETTINGS:
         if SETTINGS[name].needs not in ["", *flags]:
-            print(f"{name}: left out; this processor has no {SETTINGS[name].needs}", file=sys.stderr)
+            print(
+                f"{name}: left out; this processor has no {SETTINGS[name].needs}", file=sys.stderr
+            )
         elif name not in set(lines(file, commit)["setting"]):
-            line = pd.DataFrame([{"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}])
+            line = pd.DataFrame(
+                [{"commit": commit, **run(name, prepared(folder, commit, given.preset), folder)}]
+            )
             before = lines(file, commit)  # read again: another process may have added its own
             table = pd.concat([before, line]) if len(before) else line
             table = table.sort_values("setting", key=lambda names: names.map(list(SETTINGS).index))

@@ -1,4 +1,6 @@
-"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline in a copy of the tree."""
+"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline in a copy
+of the tree.
+"""
 
 import os
 import re
@@ -10,50 +12,78 @@ from pathlib import Path
 import offline.sitecustomize  # noqa: F401  from here on, no network
 import pytest
 import torch
+from bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+)
 
-from walls import models
+from walls.network import architecture
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = str(ROOT / "tests" / "offline")
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))  # nor for any child
-GENERATED = {".venv", ".git", "runs", "data", "models", ".resume", "__pycache__", "cache", "tmp", "site"}
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [OFFLINE, os.environ.get("PYTHONPATH")])
+)  # nor for any child
+GENERATED = {
+    ".venv",
+    ".git",
+    "runs",
+    "data",
+    "models",
+    ".resume",
+    "__pycache__",
+    "cache",
+    "tmp",
+    "site",
+}
 
 
 def copy_tree(target: Path, preset: str | None = None) -> Path:
-    """A copy of the project as git would clone it (uncommitted changes included), with its own git and DVC."""
-    shutil.copytree(ROOT, target, ignore=lambda _, names: [n for n in names if n in GENERATED], dirs_exist_ok=True)
+    """A copy of the project as git would clone it (uncommitted changes included), with its own git
+    and DVC.
+    """
+    shutil.copytree(
+        ROOT,
+        target,
+        ignore=lambda _, names: [n for n in names if n in GENERATED],
+        dirs_exist_ok=True,
+    )
     if preset:
         shutil.copyfile(ROOT / "presets" / f"{preset}.yaml", target / "params.yaml")
-    for command in ("git init -q", "git add -A", "git -c user.name=t -c user.email=t@t commit -qm copy"):
+    for command in (
+        "git init -q",
+        "git add -A",
+        "git -c user.name=t -c user.email=t@t commit -qm copy",
+    ):
         subprocess.run(command.split(), cwd=target, check=True, capture_output=True)
     return target
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment in which a copy runs its own code, with this interpreter's commands, silently."""
+    """The environment in which a copy runs its own code, with this interpreter's commands,
+    silently.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     own = os.pathsep.join([OFFLINE, str(folder / "src")])
-    return os.environ | {"PYTHONPATH": own, "PATH": path, "TQDM_DISABLE": "1", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | {
+        "PYTHONPATH": own,
+        "PATH": path,
+        "TQDM_DISABLE": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
     """Run a command inside a copy; with `check`, fail with its output."""
-    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment(folder), capture_output=True, text=True
+    )
     if check and done.returncode:
-        pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
-
-
-def pytest_terminal_summary(terminalreporter):
-    """How many bad inputs were tried, by family."""
-    bad_input = sys.modules.get("bad_input")
-    if bad_input and bad_input.REFUSED:  # none were tried where others were asked for
-        counts = {family: bad_input.REFUSED[family] for family in sorted(bad_input.REFUSED)}
-        said = ", ".join(f"{count} {family}" for family, count in counts.items())
-        handled = sum(bad_input.TAKEN.values())
-        terminalreporter.write_line(
-            f"bad input: {sum(counts.values())} refused clearly ({said}), {handled} odd ones handled"
+        pytest.fail(
+            f"{' '.join(command)} exited with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )
+    return done
 
 
 @pytest.fixture(scope="session")
@@ -62,22 +92,30 @@ def smoke(tmp_path_factory) -> Path:
     folder = copy_tree(tmp_path_factory.mktemp("smoke") / "project", "smoke")
     run(folder, "dvc", "repro")
     run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke results")
+    run(
+        folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke results"
+    )
     return folder
 
 
 @pytest.fixture
 def tiny():
-    """A small masked [VGG] at the paper's geometry, with non-trivial batch statistics, in evaluation mode."""
+    """A small masked [VGG] at the paper's geometry, with non-trivial batch statistics, in
+    evaluation mode.
+    """
     return make_tiny()
 
 
 def make_tiny(batch_norm: bool = True, wall_rows: int = 9, classes: int = 5, seed: int = 0):
-    model = models.seeded(seed, width=0.0625, dense=24, classes=classes, batch_norm=batch_norm, wall_rows=wall_rows)
+    model = architecture.seeded(
+        seed, width=0.0625, dense=24, classes=classes, batch_norm=batch_norm, wall_rows=wall_rows
+    )
     random = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=random))
+            module.running_mean.copy_(
+                0.1 * torch.randn(module.running_mean.shape, generator=random)
+            )
             module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=random))
     # Logits away from 0, where AblationCAM divides, and unlike from class to class.
     torch.nn.init.uniform_(model.head[-1].bias, 1.0, 2.0, generator=random)
@@ -86,16 +124,27 @@ def make_tiny(batch_norm: bool = True, wall_rows: int = 9, classes: int = 5, see
 
 def noise(n: int, size: int = 224, seed: int = 0) -> torch.Tensor:
     """Smooth random images, (n, 3, size, size), about as large as normalised photographs."""
-    coarse = torch.randn(n, 3, size // 16, size // 16, generator=torch.Generator().manual_seed(seed))
+    coarse = torch.randn(
+        n, 3, size // 16, size // 16, generator=torch.Generator().manual_seed(seed)
+    )
     return 1.5 * torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
 
 
 def pdf_faults(path: Path) -> list[str]:
-    """Why a PDF can't be set in LNCS's text, 12.2 cm wide, as it is: too wide, or a font that it doesn't hold."""
+    """Why a PDF can't be set in LNCS's text, 12.2 cm wide, as it is: too wide, or a font that it
+    doesn't hold.
+    """
     content = path.read_bytes()
     widths = [float(width) for width in re.findall(rb"/MediaBox \[ 0 0 ([\d.]+)", content)]
-    faults = [] if len(widths) == 1 and widths[0] <= 72 * 12.2 / 2.54 + 0.5 else [f"{path.name}: {widths} points wide"]
-    fonts, embedded = len(re.findall(rb"/Type /FontDescriptor", content)), content.count(b"/FontFile2")
+    faults = (
+        []
+        if len(widths) == 1 and widths[0] <= 72 * 12.2 / 2.54 + 0.5
+        else [f"{path.name}: {widths} points wide"]
+    )
+    fonts, embedded = (
+        len(re.findall(rb"/Type /FontDescriptor", content)),
+        content.count(b"/FontFile2"),
+    )
     if b"/Type3" in content or fonts != embedded:
         faults.append(f"{path.name}: {embedded} of {fonts} fonts embedded")
     return faults

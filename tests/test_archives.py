@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from walls import archives
+from walls.sources import archives
 
 CONTENT = b"an archive's bytes" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -31,7 +31,9 @@ def test_it_arrives_once(tmp_path, url):
 
 def test_other_bytes_are_refused_and_not_kept(tmp_path, url):
     target = tmp_path / "cache" / "x.zip"
-    with pytest.raises(ValueError, match=r"gave other bytes than expected: SHA-256 .*takes a local copy") as error:
+    with pytest.raises(
+        ValueError, match=r"gave other bytes than expected: SHA-256 .*takes a local copy"
+    ) as error:
         archives.download(url, "0" * 64, len(CONTENT), target)
     assert "\n" not in str(error.value) and not list(target.parent.iterdir())
 
@@ -52,6 +54,8 @@ def test_no_more_than_announced_is_taken(tmp_path, url, monkeypatch):
 
 
 def test_an_address_that_does_not_answer(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.zip can't be downloaded .*takes a local copy instead of null") as error:
+    with pytest.raises(
+        ValueError, match=r"gone\.zip can't be downloaded .*takes a local copy instead of null"
+    ) as error:
         archives.download((tmp_path / "gone.zip").as_uri(), SHA256, 1, tmp_path / "cache" / "x.zip")
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").iterdir())

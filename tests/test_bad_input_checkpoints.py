@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from test_authors import CONFIG, Code, flat
 
-from walls import authors, models
+from walls.network import architecture, checkpoints
+from walls.training import authors
 
 FAMILY = "checkpoints"
-OURS = models.seeded(0, **CONFIG)
+OURS = architecture.seeded(0, **CONFIG)
 STATE = {name: tensor.clone() for name, tensor in OURS.state_dict().items()}
 THEIRS = flat().state_dict()
 
 
 def packed(state: dict, config: object = None, metadata: dict | None = None) -> bytes:
-    header = {"walls": json.dumps({"config": OURS.config if config is None else config})} if metadata is None else metadata
+    header = (
+        {"walls": json.dumps({"config": OURS.config if config is None else config})}
+        if metadata is None
+        else metadata
+    )
     return save({name: tensor.contiguous() for name, tensor in state.items()}, header)
 
 
@@ -36,12 +41,16 @@ def pickled(content: object, **options) -> bytes:
 
 @pytest.fixture
 def attempt(tmp_path, capfd):
-    """Load a checkpoint of that content, ours or theirs; the refusal. Nothing in it may run, or print."""
+    """Load a checkpoint of that content, ours or theirs; the refusal. Nothing in it may run, or
+    print.
+    """
 
     def attempt(content: bytes, case: object = None, ours: bool = True, **expected) -> str | None:
         file = tmp_path / ("masked.safetensors" if ours else "params_vgg16_masked.pt")
         file.write_bytes(content)
-        load = lambda: authors.checkpoint(tmp_path, "masked", **(expected if ours else CONFIG | expected))
+        load = lambda: authors.checkpoint(
+            tmp_path, "masked", **(expected if ours else CONFIG | expected)
+        )
         message = refused(FAMILY, case or content, load, rf"^{file}: .+(; takes |, not )", tmp_path)
         file.unlink()
         assert "run!" not in "".join(capfd.readouterr())
@@ -59,7 +68,8 @@ def test_what_is_whole_is_taken(attempt):
     assert attempt(WHOLE) is None and attempt(pickled(THEIRS), ours=False) is None
 
 
-# --- State dicts that don't fit ---------------------------------------------------------------------------------------
+# --- State dicts that don't fit
+# ---------------------------------------------------------------------------------------
 
 OTHERS = [
     torch.zeros(()),
@@ -77,12 +87,20 @@ def spoilt(state: dict, draw) -> dict:
     """A state dict with one thing wrong."""
     state = dict(state)
     name = draw.draw(st.sampled_from(sorted(state)))
-    kind = draw.draw(st.sampled_from(["missing", "extra", "renamed", "other", "nan", "shape", "type"]))
+    kind = draw.draw(
+        st.sampled_from(["missing", "extra", "renamed", "other", "nan", "shape", "type"])
+    )
     tensor = state[name].clone()
     if kind in ("missing", "renamed"):
         del state[name]
     if kind in ("extra", "renamed"):
-        state[draw.draw(st.text(st.characters(codec="utf-8"), max_size=30).filter(lambda text: text not in state))] = tensor
+        state[
+            draw.draw(
+                st.text(st.characters(codec="utf-8"), max_size=30).filter(
+                    lambda text: text not in state
+                )
+            )
+        ] = tensor
     elif kind == "other":
         state[name] = draw.draw(st.sampled_from(OTHERS)).clone()
     elif kind == "nan":
@@ -91,7 +109,9 @@ def spoilt(state: dict, draw) -> dict:
         state[name] = tensor
     elif kind == "shape":
         state[name] = draw.draw(
-            st.sampled_from([tensor[None], tensor[:-1], torch.cat([tensor, tensor]), tensor.flatten()[:1]])
+            st.sampled_from(
+                [tensor[None], tensor[:-1], torch.cat([tensor, tensor]), tensor.flatten()[:1]]
+            )
         )
     elif kind == "type":
         state[name] = tensor.to(draw.draw(st.sampled_from([torch.int8, torch.int64, torch.bool])))
@@ -113,19 +133,30 @@ def test_their_state_with_a_fault(attempt, draw):
 
 def test_another_architecture(attempt):
     layers = {"conv1.weight": torch.zeros(64, 3, 7, 7), "fc.weight": torch.zeros(10, 512)}
-    assert "holds no configuration of a [VGG]" in attempt(packed(layers, {"architecture": "resnet18"}), "resnet")
-    assert attempt(packed(layers), "resnet as vgg") and attempt(pickled(layers), "their resnet", ours=False)
-    wider = models.seeded(0, **CONFIG | {"width": 0.125})
+    assert "holds no configuration of a [VGG]" in attempt(
+        packed(layers, {"architecture": "resnet18"}), "resnet"
+    )
+    assert attempt(packed(layers), "resnet as vgg") and attempt(
+        pickled(layers), "their resnet", ours=False
+    )
+    wider = architecture.seeded(0, **CONFIG | {"width": 0.125})
     assert "not" in attempt(packed(wider.state_dict()), "wider than it says")
     assert attempt(packed(wider.state_dict(), wider.config), "wider than expected", width=0.0625)
     assert attempt(pickled(THEIRS), "batch norm", ours=False, batch_norm=True)
     assert attempt(pickled(flat(wall_rows=0).state_dict()), "no wall", ours=False)
 
 
-# --- Headers that lie -------------------------------------------------------------------------------------------------
+# --- Headers that lie
+# -------------------------------------------------------------------------------------------------
 
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-5, 5), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers())
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 5),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers()),
 )
 
 
@@ -134,7 +165,11 @@ VALUES = st.one_of(
 def test_a_configuration_that_lies(attempt, key, value):
     config = OURS.config | {key: value}
     message = attempt(packed(STATE, config), (key, value))
-    assert message or value == OURS.config.get(key) or key in ("dropout", "batch_norm", "image_size", "wall_rows")
+    assert (
+        message
+        or value == OURS.config.get(key)
+        or key in ("dropout", "batch_norm", "image_size", "wall_rows")
+    )
 
 
 @bulk(20)
@@ -159,7 +194,21 @@ def rewritten(change) -> bytes:
         VALUES,
         st.lists(st.integers(0, 10**6), max_size=5),
         st.sampled_from(
-            ["F4", "F8_E4M3", "F16", "BF16", "I8", "F64", "C64", "U64", [2**62], [2**40, 2**40], [0, 0], [5, 1], [0, 2**63]]
+            [
+                "F4",
+                "F8_E4M3",
+                "F16",
+                "BF16",
+                "I8",
+                "F64",
+                "C64",
+                "U64",
+                [2**62],
+                [2**40, 2**40],
+                [0, 0],
+                [5, 1],
+                [0, 2**63],
+            ]
         ),
     ),
 )
@@ -173,9 +222,17 @@ def test_a_header_that_lies(attempt, name, key, value):
 def test_damaged_bytes(attempt, draw):
     raw = draw.draw(st.sampled_from([WHOLE, pickled(THEIRS)]))
     place = draw.draw(
-        st.one_of(st.integers(0, START), st.integers(0, len(raw) - 1), st.integers(len(raw) - 400, len(raw) - 1))
+        st.one_of(
+            st.integers(0, START),
+            st.integers(0, len(raw) - 1),
+            st.integers(len(raw) - 400, len(raw) - 1),
+        )
     )
-    content = raw[:place] + draw.draw(st.binary(max_size=12)) + raw[place + draw.draw(st.integers(0, 12)) :]
+    content = (
+        raw[:place]
+        + draw.draw(st.binary(max_size=12))
+        + raw[place + draw.draw(st.integers(0, 12)) :]
+    )
     attempt(content[: draw.draw(st.sampled_from([len(content), place]))], ours=raw is WHOLE)
 
 
@@ -184,7 +241,8 @@ def test_a_header_of_that_length(attempt, size):
     assert attempt(struct.pack("<Q", size) + WHOLE[8:], size)
 
 
-# --- Pickles ----------------------------------------------------------------------------------------------------------
+# --- Pickles
+# ----------------------------------------------------------------------------------------------------------
 
 OLD = {"_use_new_zipfile_serialization": False}
 
@@ -192,7 +250,10 @@ OLD = {"_use_new_zipfile_serialization": False}
 def bomb() -> bytes:
     """Their file, its tensors packed: 100 MB of zeros in 100 kB."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(pickled(THEIRS))) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(pickled(THEIRS))) as old,
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
         for name in old.namelist():
             new.writestr(name, bytes(100 << 20) if name.endswith("/data/0") else old.read(name))
     return buffer.getvalue()
@@ -214,7 +275,9 @@ PICKLES = {
     "sparse": lambda: pickled(THEIRS | {"31.6.weight": THEIRS["31.6.weight"].to_sparse()}),
     "nowhere": lambda: pickled(THEIRS | {"31.6.weight": THEIRS["31.6.weight"].to("meta")}),
     "expanded": lambda: pickled(THEIRS | {"31.6.weight": torch.zeros(1).expand(10**9)}),
-    "quantized": lambda: pickled(THEIRS | {"31.6.bias": torch.quantize_per_tensor(torch.zeros(5), 1, 0, torch.qint8)}),
+    "quantized": lambda: pickled(
+        THEIRS | {"31.6.bias": torch.quantize_per_tensor(torch.zeros(5), 1, 0, torch.qint8)}
+    ),
     "a zip": lambda: zipped_text(),
     "a safetensors file": lambda: WHOLE,
     "a bomb": bomb,
@@ -247,5 +310,7 @@ def test_what_is_no_file(tmp_path, kind, ours):
         "a device": lambda: file.symlink_to("/dev/zero"),
         "gone": lambda: None,
     }[kind]()
-    load = (lambda: models.load(file)) if ours else (lambda: authors.load(file, **CONFIG))
+    load = (
+        (lambda: checkpoints.load(file)) if ours else (lambda: authors.load_release(file, **CONFIG))
+    )
     assert refused(FAMILY, (kind, ours), load, rf"^{file}: not a readable", tmp_path)

@@ -1,4 +1,6 @@
-"""Image folders, tried in bulk: damaged files, odd ones, and what is no file at all, in every layout."""
+"""Image folders, tried in bulk: damaged files, odd ones, and what is no file at all, in every
+layout.
+"""
 
 import io
 import os
@@ -10,29 +12,42 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from bad_input import bulk, refused
+from bad_input import UNREADABLE, bulk, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_sources import ALL, WNIDS, photograph, picture, put, settings
 
-from walls import archives, data, stacks
-from walls.params import Stacks
+from walls.images import loaders, reading, transforms
+from walls.network.geometry import DeadZone
+from walls.sources import manifest
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
+pytestmark = pytest.mark.bulk
 FAMILY = "images"
-KINDS = {"JPEG": "jpg", "PNG": "png", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "WEBP": "webp", "PPM": "ppm"}
+KINDS = {
+    "JPEG": "jpg",
+    "PNG": "png",
+    "BMP": "bmp",
+    "GIF": "gif",
+    "TIFF": "tif",
+    "WEBP": "webp",
+    "PPM": "ppm",
+}
 WHOLE = {kind: photograph(kind=kind) if kind != "GIF" else picture(4, "P", "GIF") for kind in KINDS}
 
 
 def look(file: Path) -> None:
     """What every image goes through: the source's inspection, then reading it to use it."""
     with open(file, "rb") as opened:
-        archives.inspect(opened, str(file))
-    pixels = data.fit(data.read_image(file), 64)
+        reading.inspect(opened, str(file))
+    pixels = transforms.fit(reading.read_image(file), 64)
     assert pixels.shape == (3, 64, 64) and pixels.dtype == torch.uint8
 
 
-# --- Damaged files --------------------------------------------------------------------------------------------------
+# --- Damaged files
+# --------------------------------------------------------------------------------------------------
 
 
 @bulk(150)
@@ -42,11 +57,16 @@ def test_a_damaged_file(tmp_path, kind, draw):
     # Headers are where decoders are led astray: every other time the damage lies there.
     place = draw.draw(st.one_of(st.integers(0, 60), st.integers(0, len(raw) - 1)))
     length = draw.draw(st.integers(0, 20))
-    junk = draw.draw(st.one_of(st.binary(min_size=length, max_size=length), st.sampled_from([b"", b"\xff" * 8, b"\0" * 8])))
+    junk = draw.draw(
+        st.one_of(
+            st.binary(min_size=length, max_size=length),
+            st.sampled_from([b"", b"\xff" * 8, b"\0" * 8]),
+        )
+    )
     cut = draw.draw(st.sampled_from([len(raw), len(raw), place + length, place + 40]))
     content = (raw[:place] + junk + raw[place + length :])[:cut]
     file = put(tmp_path / f"x.{KINDS[kind]}", content)
-    refused(FAMILY, content, lambda: look(file), rf"^{file}: not a readable image \(.+\)$", tmp_path)
+    refused(FAMILY, content, lambda: look(file), f"^{file}{UNREADABLE}", tmp_path)
 
 
 @bulk(50)
@@ -54,7 +74,7 @@ def test_a_damaged_file(tmp_path, kind, draw):
 def test_a_truncated_file_is_never_taken(tmp_path, kind, share):
     content = WHOLE[kind][: int(share * len(WHOLE[kind]))]
     file = put(tmp_path / "x.jpg", content)
-    assert refused(FAMILY, content, lambda: look(file), rf"^{file}: not a readable image \(.+\)$", tmp_path)
+    assert refused(FAMILY, content, lambda: look(file), f"^{file}{UNREADABLE}", tmp_path)
 
 
 @bulk(40)
@@ -83,10 +103,17 @@ def test_a_truncated_file_is_never_taken(tmp_path, kind, share):
 )
 def test_what_is_no_image(tmp_path, content, head):
     file = put(tmp_path / "x.png", head + content)
-    assert refused(FAMILY, head + content, lambda: look(file), rf"^{file}: not a readable image \(.+\)$", tmp_path)
+    assert refused(
+        FAMILY,
+        head + content,
+        lambda: look(file),
+        f"^{file}{UNREADABLE}",
+        tmp_path,
+    )
 
 
-# --- Odd files ------------------------------------------------------------------------------------------------------
+# --- Odd files
+# ------------------------------------------------------------------------------------------------------
 
 
 def saved(image: Image.Image, kind: str, **options) -> bytes:
@@ -103,7 +130,8 @@ def png(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
     )
 
 
@@ -141,7 +169,9 @@ TAKEN = {
     "one pixel": picture(size=(1, 1)),
     "a strip": picture(size=(100, 1)),
     "turned": saved(
-        Image.new("RGB", (40, 30)), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+        Image.new("RGB", (40, 30)),
+        "JPEG",
+        exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
     ),
     "progressive": saved(Image.new("RGB", (40, 30)), "JPEG", progressive=True),
     "a comment after the end": WHOLE["JPEG"] + b"x" * 500,
@@ -176,15 +206,20 @@ REFUSED = {
 @pytest.mark.parametrize("name", [*TAKEN, *REFUSED])
 def test_an_odd_file(tmp_path, name, suffix):
     file = put(tmp_path / f"x.{suffix}", (TAKEN | REFUSED)[name])
-    names = rf"^{file}: not a readable image \(.+\)$"
-    assert bool(refused(FAMILY, (name, suffix), lambda: look(file), names, tmp_path)) == (name in REFUSED)
+    names = f"^{file}{UNREADABLE}"
+    assert bool(refused(FAMILY, (name, suffix), lambda: look(file), names, tmp_path)) == (
+        name in REFUSED
+    )
 
 
-# --- What lies in a folder ------------------------------------------------------------------------------------------
+# --- What lies in a folder
+# ------------------------------------------------------------------------------------------
 
 
 def layout(root: Path, name: str) -> tuple[Path, object]:
-    """A good little folder of that layout: where its second class's images lie, and the settings for it."""
+    """A good little folder of that layout: where its second class's images lie, and the settings
+    for it.
+    """
     content = {key: picture((40 * i, 0, 0)) for i, key in enumerate(WNIDS[:3])}
     for key in content:
         for j in range(3):
@@ -220,9 +255,15 @@ PLACED = {
     "a link to nothing": ("x.jpg", link("gone.jpg")),
     "a link to its folder": ("x.jpg", link(".")),
     "a link to a device": ("x.jpg", link("/dev/zero")),
-    "a link to a pipe": ("x.jpg", lambda file: (os.mkfifo(file.parent.parent / "p"), file.symlink_to("../p"))),
+    "a link to a pipe": (
+        "x.jpg",
+        lambda file: (os.mkfifo(file.parent.parent / "p"), file.symlink_to("../p")),
+    ),
     "a loop of folders": ("loop", link("..")),
-    "two links": ("x.jpg", lambda file: (file.symlink_to("y.jpg"), file.with_name("y.jpg").symlink_to("x.jpg"))),
+    "two links": (
+        "x.jpg",
+        lambda file: (file.symlink_to("y.jpg"), file.with_name("y.jpg").symlink_to("x.jpg")),
+    ),
     "a name of no text": (ODD, lambda file: file.write_bytes(picture())),
     "an image of no name": (ODD, lambda file: file.write_bytes(b"")),
     "a name of lines": ("a\nb\r\x1b[31m.jpg", lambda file: put(file, b"x")),
@@ -244,7 +285,14 @@ PLACED = {
     "a socket": ("x.jpg", lambda file: os.mknod(file, 0o140600)),
     "a table": ("manifest.csv", lambda file: put(file, b"")),
 }
-HANDLED = {"a whole one", "hidden", "a class in a class", "a loop of folders", "a good name of lines", "a table"}
+HANDLED = {
+    "a whole one",
+    "hidden",
+    "a class in a class",
+    "a loop of folders",
+    "a good name of lines",
+    "a table",
+}
 
 
 @pytest.mark.parametrize("name", ["folder", "imagenet", "tiny-imagenet"])
@@ -254,15 +302,21 @@ def test_what_lies_in_a_folder(tmp_path, name, what):
     (tmp_path / "out").mkdir()
     file, make = PLACED[what]
     make(place / file)
-    build = lambda: data.build(wanted, 0, 64, tmp_path / "out" / "set")
-    message = refused(FAMILY, (name, what), build, rf"data\.root: .*{tmp_path}/in|^'?{tmp_path}/in.*: ", tmp_path)
+    build = lambda: manifest.build(wanted, 0, 64, tmp_path / "out" / "set")
+    message = refused(
+        FAMILY, (name, what), build, rf"data\.root: .*{tmp_path}/in|^'?{tmp_path}/in.*: ", tmp_path
+    )
     if message is None:
-        table = data.read_manifest(tmp_path / "out" / "set")
-        assert len(table) >= 9 and all(data.read_image(path).shape == (3, 64, 64) for path in table["path"])
+        table = loaders.read_manifest(tmp_path / "out" / "set")
+        assert len(table) >= 9 and all(
+            reading.read_image(path).shape == (3, 64, 64) for path in table["path"]
+        )
     if what in HANDLED and name == "folder":
         assert message is None
     elif (
-        what not in ("a folder", "a pipe", "a socket") and not what.startswith(("a class", "an empty")) and name == "folder"
+        what not in ("a folder", "a pipe", "a socket")
+        and not what.startswith(("a class", "an empty"))
+        and name == "folder"
     ):
         assert message
 
@@ -301,9 +355,11 @@ def test_a_folder_of_another_layout(tmp_path, name, change):
             put(root / ("words.txt" if change == "no classes" else "a/b.jpg"), picture())
     elif change.startswith("words"):
         words.unlink()
-        {"folder": words.mkdir, "pipe": lambda: os.mkfifo(words), "broken": lambda: put(words, b"\xff\0n\t\n")}[
-            change.split()[-1]
-        ]()
+        {
+            "folder": words.mkdir,
+            "pipe": lambda: os.mkfifo(words),
+            "broken": lambda: put(words, b"\xff\0n\t\n"),
+        }[change.split()[-1]]()
     elif change == "annotations broken" and name == "tiny-imagenet":
         put(val / "val_annotations.txt", b"\xff\xfe\t\t\n../../x\tn1\n" + bytes(99))
     elif change == "train a file" and train.exists():
@@ -312,12 +368,17 @@ def test_a_folder_of_another_layout(tmp_path, name, change):
     elif val.exists():
         val.rename(tmp_path / "away")
         val.symlink_to("val")
-    build = lambda: data.build(wanted, 0, 64, tmp_path / "out" / "set")
+    build = lambda: manifest.build(wanted, 0, 64, tmp_path / "out" / "set")
     refused(FAMILY, (name, change), build, r"^data\.(root|classes): ", tmp_path)
 
 
 @pytest.mark.parametrize(
-    "what", [what for what in PLACED if what not in HANDLED and not what.startswith(("a class", "an empty"))]
+    "what",
+    [
+        what
+        for what in PLACED
+        if what not in HANDLED and not what.startswith(("a class", "an empty"))
+    ],
 )
 @pytest.mark.parametrize("field", ["mix_dir", "gen_dir"])
 def test_what_lies_among_ready_images(tmp_path, field, what):
@@ -325,9 +386,14 @@ def test_what_lies_among_ready_images(tmp_path, field, what):
     good = put(tmp_path / "good" / "cat" / "a.png", picture(kind="PNG")).parent.parent
     file, make = PLACED[what]
     make(place / file)
-    kept = Stacks(images=2, generator="folder", **{"mix_dir": str(good), "gen_dir": str(good), field: str(tmp_path / "in")})
+    kept = Stacks(
+        images=2,
+        generator="folder",
+        **{"mix_dir": str(good), "gen_dir": str(good), field: str(tmp_path / "in")},
+    )
     put(tmp_path / "rejects.csv", b"dataset,seed,upper,lower,reason\n")
     none = pd.DataFrame(columns=["split", "label", "class", "animal", "path"])
     (tmp_path / "out").mkdir()
-    build = lambda: stacks.build(kept, none, 40, 64, 0, tmp_path / "out", tmp_path / "rejects.csv")
+    zone = DeadZone((40, 2), (64, 4))
+    build = lambda: stacks.build(kept, none, zone, 0, tmp_path / "out", tmp_path / "rejects.csv")
     refused(FAMILY, (field, what), build, rf"(^|: ){tmp_path}/in/cat.*(: | is )", tmp_path / "in")

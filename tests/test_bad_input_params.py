@@ -1,18 +1,21 @@
-"""params.yaml, tried in bulk: types, ranges, unknown keys, YAML's traps, broken and hostile files."""
+"""params.yaml, tried in bulk: types, ranges, unknown keys, YAML's traps, broken files and odd
+ones.
+"""
 
 import json
 import re
-import sys
 
 import pytest
 import yaml
 from bad_input import bulk, clear, count, refused
-from conftest import ROOT, run
+from conftest import ROOT
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from walls import params
+from walls.base import params
+from walls.project import commands
 
+pytestmark = pytest.mark.bulk
 TEXT = (ROOT / "presets" / "smoke.yaml").read_text()
 BASE = yaml.safe_load(TEXT.replace("5e-4", "5.0e-4"))
 FIELDS = [("seed",), ("image_size",)] + [
@@ -32,7 +35,9 @@ def attempt(tmp_path):
     file = tmp_path / "params.yaml"
 
     def attempt(content: str | bytes, case: object = None) -> dict[str, str]:
-        file.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+        file.write_bytes(
+            content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+        )
         message = refused(FAMILY, case or content, lambda: params.load(file), LINE, tmp_path)
         return {line.split(": ")[0]: line for line in message.split("\n")} if message else {}
 
@@ -45,13 +50,17 @@ def changed(field: tuple[str, ...], literal: str) -> str:
     for section, part in BASE.items():
         if isinstance(part, dict):
             lines.append(f"{section}:")
-            lines += [f"  {key}: {literal if (section, key) == field else json.dumps(value)}" for key, value in part.items()]
+            lines += [
+                f"  {key}: {literal if (section, key) == field else json.dumps(value)}"
+                for key, value in part.items()
+            ]
         else:
             lines.append(f"{section}: {literal if (section,) == field else json.dumps(part)}")
     return "\n".join(lines) + "\n"
 
 
-# --- Wrong types and ranges: what every field must refuse ---------------------------------------------------------
+# --- Wrong types and ranges: what every field must refuse
+# ---------------------------------------------------------
 
 NOT_TEXT = st.one_of(
     st.integers(),
@@ -61,7 +70,9 @@ NOT_TEXT = st.one_of(
     st.dictionaries(st.text("abc", max_size=3), st.integers(), max_size=2),
 )
 WORDS = st.text(st.characters(codec="utf-8"), max_size=20)
-THINGS = st.one_of(st.lists(st.integers(), max_size=3), st.dictionaries(st.text("abc"), st.none(), max_size=2))
+THINGS = st.one_of(
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text("abc"), st.none(), max_size=2)
+)
 FRACTIONS = st.floats(allow_nan=True, allow_infinity=True)
 NO_INTEGER = st.one_of(WORDS, THINGS, st.booleans(), FRACTIONS)
 NO_NUMBER = st.one_of(WORDS, THINGS, st.booleans(), st.just(float("nan")), st.just(float("inf")))
@@ -103,7 +114,12 @@ WRONG = {
 def test_a_wrong_value_names_its_field(attempt, data):
     field = data.draw(st.sampled_from(FIELDS))
     value = data.draw(WRONG.get(field[-1], NO_INTEGER | NEGATIVE))
-    literal = json.dumps(value).replace("NaN", ".nan").replace("-Infinity", "-.inf").replace("Infinity", ".inf")
+    literal = (
+        json.dumps(value)
+        .replace("NaN", ".nan")
+        .replace("-Infinity", "-.inf")
+        .replace("Infinity", ".inf")
+    )
     lines = attempt(changed(field, literal), (field, literal))
     assert lines and all(name.startswith(".".join(field)) for name in lines), lines
 
@@ -113,7 +129,8 @@ def test_without_a_change_it_is_taken(attempt):
     count(FAMILY, "unchanged", False)
 
 
-# --- Unknown and missing keys -----------------------------------------------------------------------------------
+# --- Unknown and missing keys
+# -----------------------------------------------------------------------------------
 
 
 @bulk(60)
@@ -131,7 +148,12 @@ def test_an_unknown_key_is_named(attempt, section, key):
         return
     text = yaml.safe_dump(content, allow_unicode=True, width=10**6)
     if not isinstance(key, str):
-        text = re.sub(r"^( *)'?\?'?: 1$", lambda m: f"{m[1]}{yaml.safe_dump(key).split(chr(10))[0]}: 1", text, flags=re.M)
+        text = re.sub(
+            r"^( *)'?\?'?: 1$",
+            lambda m: f"{m[1]}{yaml.safe_dump(key).split(chr(10))[0]}: 1",
+            text,
+            flags=re.M,
+        )
     lines = attempt(text, (section, key))
     assert len(lines) == 1 and (section in next(iter(lines))), lines
 
@@ -139,14 +161,19 @@ def test_an_unknown_key_is_named(attempt, section, key):
 @bulk(20)
 @given(fields=st.lists(st.sampled_from(FIELDS), min_size=1, max_size=5, unique=True))
 def test_missing_keys_are_named(attempt, fields):
-    fields = [field for field in fields if field not in (("data", "animals"), ("stacks", "model"), ("stacks", "photos"))]
+    fields = [
+        field
+        for field in fields
+        if field not in (("data", "animals"), ("stacks", "model"), ("stacks", "photos"))
+    ]
     content = json.loads(json.dumps(BASE))
     for field in fields:
         del (content if len(field) == 1 else content[field[0]])[field[-1]]
     assert sorted(attempt(yaml.safe_dump(content))) == sorted(".".join(field) for field in fields)
 
 
-# --- YAML's traps -------------------------------------------------------------------------------------------------
+# --- YAML's traps
+# -------------------------------------------------------------------------------------------------
 
 TRAPS = """
 1e-3|yes|no|on|off|010|0o10|0x10|0b11|1_000|.inf|-.inf|.nan|~||"9"|'9'|[9]|{9: 9}|{rows: 9}|- 9|? 9|9 9|9, 9|9;|
@@ -157,26 +184,32 @@ TRAPS = """
 *|!|!!|>|>-|-|:|?|]|}|[|{|"|'|"\\x00"|"\\n"|"\\ud800"|"\\U00110000"|"\\q"|0x|0x_|0b_|0b2|0o9|1e400|-1e400|1e|
 1.e1|.5|5.|+9|-0|--9|9.0|1e2|1,5|½|９|٩|∞|{a: b, a: c}|{[a]: b}|{{a: b}: c}|{? a}|[[[[[[9]]]]]]|9\t|\t9|9 \t# x|
 "9|'9|null|Null|NULL|true|True|TRUE|y|n|Yes|NaN|inf|1:2|a: b|a:b|- - 9|---|...|a\\nb|C:\\x|~nobody/x|${HOME}|
-$(ls)|{{ x }}|/dev/null|/dev/zero|/|.|..|//|\\\\host\\x|é|e\u0301|\u202e9|\u200b9|\xa09|\ufeff9""".replace("\n", "").split(
-    "|"
-)
+$(ls)|{{ x }}|/dev/null|/dev/zero|/|.|..|//|\\\\host\\x|é|e\u0301|\u202e9|\u200b9|\xa09|\ufeff9""".replace(
+    "\n", ""
+).split("|")
 
 
 @bulk(300)
-@given(field=st.sampled_from(FIELDS), trap=st.sampled_from([*TRAPS, "1" * 5000, "0x" + "f" * 5000, "[" * 500, "x" * 5000]))
+@given(
+    field=st.sampled_from(FIELDS),
+    trap=st.sampled_from([*TRAPS, "1" * 5000, "0x" + "f" * 5000, "[" * 500, "x" * 5000]),
+)
 def test_a_trap_is_read_or_refused(attempt, field, trap):
     lines = attempt(changed(field, trap), (field, trap))
     assert all(name.split(".")[0] in {*BASE, "params"} for name in lines), lines
 
 
-@pytest.mark.parametrize("literal, value", [("1e-3", 0.001), ("010", 10.0), ("0x10", 16.0), ("1_0", 10.0), ("0o10", 8.0)])
+@pytest.mark.parametrize(
+    "literal, value", [("1e-3", 0.001), ("010", 10.0), ("0x10", 16.0), ("1_0", 10.0), ("0o10", 8.0)]
+)
 def test_what_a_trap_means(tmp_path, literal, value):
     (tmp_path / "params.yaml").write_text(changed(("train", "lr"), literal))
     assert params.load(tmp_path / "params.yaml").train.lr == value
     count(FAMILY, ("means", literal), False)
 
 
-# --- Files that are broken, or none ---------------------------------------------------------------------------------
+# --- Files that are broken, or none
+# ---------------------------------------------------------------------------------
 
 
 @bulk(100)
@@ -215,28 +248,21 @@ def test_a_broken_file(attempt, data):
 
 
 @bulk(60)
-@given(st.one_of(st.binary(max_size=60), st.text(max_size=60), st.text("[]{}:,-?&*!|>'\"%@`#ab \n\t", max_size=40)))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.text(max_size=60),
+        st.text("[]{}:,-?&*!|>'\"%@`#ab \n\t", max_size=40),
+    )
+)
 def test_what_is_no_params_file(attempt, content):
     assert attempt(content)
 
 
-def laughs(inner: str, step) -> str:
-    return "\n".join([f"a0: &a0 {inner}", *(f"a{i}: &a{i} {step(i - 1)}" for i in range(1, 40))])
-
-
-HOSTILE = {
-    "a billion laughs": laughs("[lol]", lambda i: f"[{', '.join([f'*a{i}'] * 9)}]"),
-    "a billion merged": laughs("{x: 1}", lambda i: f"{{<<: [{', '.join([f'*a{i}'] * 9)}]}}"),
-    "laughs in a field": laughs("[lol]", lambda i: f"[{', '.join([f'*a{i}'] * 9)}]") + "\nseed: *a39\ncams: {methods: *a39}",
+ODD = {
     "itself": "&a {wall: *a, seed: *a}",
     "a list in itself": "&a [*a]",
-    "deep flow": "seed: " + "[" * 20_000,
-    "deep maps": "\n".join(" " * i + "a:" for i in range(300)),
-    "a deep key": "? " * 3000,
     "many keys": "".join(f"k{i}: 1\n" for i in range(2000)),
-    "10 MB": TEXT + "#" * 10**7,
-    "10 MB of text": "seed: " + "x" * 10**7,
-    "10 MB of keys": "".join(f"k{i}: {i}\n" for i in range(700_000)),
     "BOM": "\ufeff" + TEXT,
     "UTF-16": TEXT.encode("utf-16"),
     "Latin-1": b"seed: \xe9",
@@ -267,9 +293,9 @@ HOSTILE = {
 TAKEN = {"BOM", "JSON", "old Mac", "Windows", "YAML 1.1"}
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file(attempt, name, capfd):
-    assert bool(attempt(HOSTILE[name], name)) == (name not in TAKEN)
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_file(attempt, name, capfd):
+    assert bool(attempt(ODD[name], name)) == (name not in TAKEN)
     assert capfd.readouterr() == ("", "")
 
 
@@ -281,29 +307,42 @@ def test_no_file_at_all(tmp_path, kind):
     elif kind == "loop":
         path.symlink_to(path.name)
     assert refused(
-        FAMILY, kind, lambda: params.load(path), r"(no such file|can't be read .*); takes a params\.yaml", tmp_path
+        FAMILY,
+        kind,
+        lambda: params.load(path),
+        r"(no such file|can't be read .*); takes a params\.yaml",
+        tmp_path,
     )
 
 
-# --- By the command -------------------------------------------------------------------------------------------------
+# --- By the command
+# -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", ["wrong", "deep", "two files", "no gate"])
-def test_the_command_exits_with_one_line(tmp_path, case):
-    (tmp_path / "params.yaml").write_text({"wrong": changed(("seed",), "yes"), "deep": HOSTILE["deep flow"]}.get(case, TEXT))
-    arguments = {"two files": ["a", "b"], "no gate": ["--gate"]}.get(case, [str(tmp_path / "params.yaml")])
-    done = run(ROOT, sys.executable, "-m", "walls.params", *arguments, check=False)
-    assert done.returncode and not done.stdout and done.stderr.count("\n") == 1
-    clear(done.stderr.strip(), r"^(seed|params\.yaml|arguments): ", case)
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of nothing but parameters, and the working directory in it."""
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @bulk(20)
-@given(field=st.sampled_from(FIELDS), trap=st.sampled_from(["{}", "!!int x", "[", '"\\n"', "*a", "2020-13-45"]))
-def test_the_gate_stays_shut(tmp_path, capsys, field, trap):
-    file = tmp_path / "params.yaml"
-    file.write_text(changed(field, trap))
-    assert params.main(["--gate", str(tmp_path / "gate"), str(file)]) == 1
+@given(
+    field=st.sampled_from(FIELDS),
+    trap=st.sampled_from(["{}", "!!int x", "[", '"\\n"', "*a", "2020-13-45"]),
+)
+def test_the_gate_stays_shut(project, capsys, field, trap):
+    """The stage check says what is wrong, and lets no other stage run."""
+    (project / "params.yaml").write_text(changed(field, trap))
+    assert commands.main(["run", "check"]) == 1
     count(FAMILY, ("gate", field, trap), True)
     out, errors = capsys.readouterr()
     clear(errors.rstrip("\n"), LINE, (field, trap))
-    assert not out and sorted(tmp_path.iterdir()) == [file]
+    assert not out and {path.name for path in project.iterdir()} == {"dvc.yaml", "params.yaml"}
+
+
+def test_the_gate_opens(project, capsys):
+    (project / "params.yaml").write_text(TEXT)
+    assert commands.main(["run", "check"]) == 0 and capsys.readouterr() == ("", "")
+    assert (project / "runs" / "check" / "gate").read_text() == "params.yaml is well-formed\n"

@@ -11,11 +11,12 @@ import torch
 import torchvision
 from torch import nn
 
-from walls import cams, models
-from walls.activity import activity
-from walls.geometry import DeadZone
 from walls.network import zoo
 from walls.network.behind import behind
+from walls.network.certificate import certify
+from walls.network.geometry import DeadZone
+from walls.saliency.activity import activity, upscale
+from walls.saliency.maps import saliency_maps
 
 
 class Plain(nn.Module):
@@ -93,20 +94,20 @@ def test_at_the_top_the_lower_part_is_seen():
     with torch.no_grad():
         assert torch.equal(model(images), network(images[:, :, 12:]))
         assert torch.equal(model.logits(*model.cut(images)), network(images[:, :, 12:]))
-    assert models.certify(model, 32).require().dead_rows == 12
-    maps = cams.saliency_maps(model, images, ["GradCAM", "HiResCAM"])
+    assert certify(model, 32).require().dead_rows == 12
+    maps = saliency_maps(model, images, ["GradCAM", "HiResCAM"])
     assert not maps["HiResCAM"][:, :3].any() and maps["HiResCAM"][:, 3:].any()
     assert model.zone().measured == slice(0, 10)
-    upscaled = cams.upscale(maps["GradCAM"], 32)
+    upscaled = upscale(maps["GradCAM"], 32)
     expected = upscaled[:, :10].square().sum((1, 2)).sqrt() / upscaled.square().sum((1, 2)).sqrt()
     torch.testing.assert_close(activity(upscaled, model.zone()).float(), expected)
-    assert (activity(cams.upscale(maps["HiResCAM"], 32), model.zone()) == 0).all()
+    assert (activity(upscale(maps["HiResCAM"], 32), model.zone()) == 0).all()
 
 
 @pytest.mark.parametrize(("seen", "rows"), [(None, 448), (160, 224)])
 def test_certified_on_the_weights_in_either_form(seen, rows):
     model = behind(zoo.get("efficientnet-lite0").network, seen)
-    certificate = models.certify(model, rows, noise(2, 3, rows, 224)).require()
+    certificate = certify(model, rows, noise(2, 3, rows, 224)).require()
     assert certificate.seen_rows == (seen or 224)
 
 
@@ -190,8 +191,8 @@ def test_neither_the_network_nor_the_images_change():
     modes = [module.training for module in network.modules()]
     model = behind(network, layer="block", image_rows=64)
     model(images), model.features(images)
-    cams.saliency_maps(model, images, ["GradCAM", "ScoreCAM", "AblationCAM"])
-    models.certify(model, 64)
+    saliency_maps(model, images, ["GradCAM", "ScoreCAM", "AblationCAM"])
+    certify(model, 64)
     assert [module.training for module in network.modules()] == modes
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(images, pixels)
@@ -248,14 +249,14 @@ def test_it_can_be_made_whatever_the_callers_global_state_is(context):
         zoo.get("timm:vit_tiny_patch16_224@none", num_classes=3).network,
         noise(1, 3, 448, 224),
     )
-    expected = cams.saliency_maps(behind(network), images, ["GradCAM"])["GradCAM"]
+    expected = saliency_maps(behind(network), images, ["GradCAM"])["GradCAM"]
 
     def reshape(tokens):
         return tokens[:, 1:].reshape(len(tokens), 14, 14, -1).permute(0, 3, 1, 2)
 
     with context():
         model = behind(network, layer="blocks.10", reshape=reshape)
-    assert torch.equal(cams.saliency_maps(model, images, ["GradCAM"])["GradCAM"], expected)
+    assert torch.equal(saliency_maps(model, images, ["GradCAM"])["GradCAM"], expected)
 
 
 def test_a_default_dtype_of_64_bits_changes_nothing():
@@ -275,8 +276,8 @@ def test_other_precisions(dtype):
     model = behind(network, layer="block", image_rows=64)
     with torch.no_grad():
         assert torch.equal(model.logits(*model.cut(images)), network(images[:, :, :32]))
-    assert cams.saliency_maps(model, images, ["GradCAM"])["GradCAM"].dtype == dtype
-    assert models.certify(model, 64).holds
+    assert saliency_maps(model, images, ["GradCAM"])["GradCAM"].dtype == dtype
+    assert certify(model, 64).holds
 
 
 def test_compiled_and_parallel_networks_are_the_one_inside():
@@ -308,9 +309,9 @@ def test_ablation_by_one_product_is_ablation_channel_by_channel():
     network, images = seeded().double(), noise(3, 3, 64, 32).double()
     model = behind(network, layer="block", image_rows=64)
     assert model.head.by_channel
-    quick = cams.saliency_maps(model, images, ["AblationCAM"])["AblationCAM"]
+    quick = saliency_maps(model, images, ["AblationCAM"])["AblationCAM"]
     model.head.__dict__["_last"] = None
-    slow = cams.saliency_maps(model, images, ["AblationCAM"])["AblationCAM"]
+    slow = saliency_maps(model, images, ["AblationCAM"])["AblationCAM"]
     torch.testing.assert_close(quick, slow, rtol=1e-12, atol=1e-12)
 
 
@@ -338,10 +339,10 @@ def test_class_tokens_belong_to_their_image_in_every_method():
     assert model.config["layer"] == "blocks.2" and model.cut(images)[1].shape == (2, 1, 48)
     names = ["GradCAM", "AblationCAM", "HiResCAM"]
     assert not model.head.by_channel
-    together = cams.saliency_maps(model, images, names, torch.tensor([0, 1]), batch_size=64)
+    together = saliency_maps(model, images, names, torch.tensor([0, 1]), batch_size=64)
     for name in names:
         for n in (0, 1):
-            one = cams.saliency_maps(model, images[n : n + 1], [name], torch.tensor([n]))[name][0]
+            one = saliency_maps(model, images[n : n + 1], [name], torch.tensor([n]))[name][0]
             torch.testing.assert_close(together[name][n], one, rtol=1e-9, atol=1e-12)
     assert not torch.allclose(together["AblationCAM"][0], together["AblationCAM"][1])
 
@@ -349,12 +350,12 @@ def test_class_tokens_belong_to_their_image_in_every_method():
 def test_channels_are_what_the_network_takes():
     network = seeded(Plain, 1)
     model = behind(network, layer="block", image_rows=64)
-    assert cams.saliency_maps(model, noise(1, 1, 64, 32), ["GradCAM"])["GradCAM"].shape == (
+    assert saliency_maps(model, noise(1, 1, 64, 32), ["GradCAM"])["GradCAM"].shape == (
         1,
         16,
         8,
     )
-    assert models.certify(model, 64).holds
+    assert certify(model, 64).holds
 
 
 # Layouts.
@@ -397,7 +398,7 @@ def test_a_transformer_within_an_image_is_one_that_attends_to_the_seen_patches_a
         torch.testing.assert_close(model(images), masked, rtol=1e-9, atol=1e-10)
         torch.testing.assert_close(model.logits(*model.cut(images)), masked, rtol=1e-9, atol=1e-10)
     assert model.zone() == DeadZone((160, 10), (224, 14))
-    assert models.certify(model, 224, images).holds
+    assert certify(model, 224, images).holds
 
 
 def test_a_layer_of_which_logits_read_the_class_token_alone_is_refused():
@@ -541,14 +542,14 @@ def planted(network, fault):
     "fault", ["the head reads one row more", "the hidden part reaches the backbone's upper pass"]
 )
 def test_the_certificate_sees_a_leak(fault):
-    assert models.certify(planted(seeded(), None), 32).holds
-    certificate = models.certify(planted(seeded(), fault), 32)
+    assert certify(planted(seeded(), None), 32).holds
+    certificate = certify(planted(seeded(), fault), 32)
     assert not certificate.holds and not certificate.equal_noise and certificate.dead_gradient > 0
 
 
 def test_a_zone_from_the_seam_on_would_show_hirescam_what_upscaling_mixes():
     network, images = seeded(), noise(4, 3, 32, 32)
     model = behind(network, 20, layer="block", image_rows=32)
-    maps = cams.upscale(cams.saliency_maps(model, images, ["HiResCAM"])["HiResCAM"], 32)
+    maps = upscale(saliency_maps(model, images, ["HiResCAM"])["HiResCAM"], 32)
     assert (activity(maps, model.zone()) == 0).all()
     assert (activity(maps, model.zone().dead_rows) > 0).any()  # the planted fault: the seam

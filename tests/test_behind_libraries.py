@@ -12,9 +12,11 @@ import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
-from walls import cams, packaged
 from walls.network import zoo
 from walls.network.behind import Behind, behind
+from walls.saliency.activity import upscale
+from walls.saliency.maps import saliency_maps
+from walls.sources import packaged
 
 PLACES = {
     "lite0-stacked": ("efficientnet-lite0", None),
@@ -32,10 +34,10 @@ def case(request) -> tuple[Behind, Tensor, Tensor, Tensor]:
     name, seen = PLACES[request.param]
     model = behind(zoo.get(name).network.double(), seen)
     named = zoo.get("efficientnet-lite0")
-    photographs = packaged.photographs(named.recipe, normalised=True)[0][:2].double()
+    photographs = packaged.photographs("packaged", named.recipe)[0][:2].double()
     images = torch.cat([photographs, photographs.flip(3)], 2) if seen is None else photographs
     targets = model(images).argmax(1)
-    raw = cams.saliency_maps(model, images, ["GradCAM"], targets)["GradCAM"]
+    raw = saliency_maps(model, images, ["GradCAM"], targets)["GradCAM"]
     assert (
         raw.shape[1] == model.zone().map_rows
         and raw[:, model.zone().rows[1] :].flatten(1).any(1).all()
@@ -50,7 +52,7 @@ def test_pytorch_grad_cam(case):
             cam(images, targets=[ClassifierOutputTarget(int(t)) for t in targets])
         )
     torch.testing.assert_close(
-        theirs.double(), cams.upscale(raw, tuple(images.shape[2:])), rtol=0, atol=1e-5
+        theirs.double(), upscale(raw, tuple(images.shape[2:])), rtol=0, atol=1e-5
     )
 
 

@@ -9,28 +9,43 @@ import subprocess
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 
-from walls import claims
+from walls.paper import claims, table1
 
-WALL = {"image_rows": 224, "wall_rows": 9, "dead_rows": 54, "hirescam_zero_rows": 136, "certified": True}
+WALL = {
+    "image_rows": 224,
+    "wall_rows": 9,
+    "dead_rows": 54,
+    "hirescam_zero_rows": 136,
+    "certified": True,
+}
 
 
 def activity(**mu):
     """A long table with the same µ values per method in both datasets."""
-    rows = [(d, m.replace("pp", "++"), v, v) for d in claims.PAPER for m, values in mu.items() for v in values]
+    rows = [
+        (d, m.replace("pp", "++"), v, v)
+        for d in table1.PAPER
+        for m, values in mu.items()
+        for v in values
+    ]
     return pd.DataFrame(rows, columns=["dataset", "method", "mu", "mu_raw"])
 
 
 def test_the_papers_table():
-    assert claims.PAPER["stack-mix"]["GradCAM"] == (22.7, 13.4) and claims.PAPER["stack-gen"]["Opti-CAM"] == (32.0, 7.8)
-    assert [len(table) for table in claims.PAPER.values()] == [8, 8]
+    assert table1.PAPER["stack-mix"]["GradCAM"] == (22.7, 13.4) and table1.PAPER["stack-gen"][
+        "Opti-CAM"
+    ] == (32.0, 7.8)
+    assert [len(table) for table in table1.PAPER.values()] == [8, 8]
 
 
 def test_table1():
-    table = claims.with_uniform(claims.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
+    table = table1.with_uniform(table1.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
     assert (
-        table.columns.tolist() == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+        table.columns.tolist()
+        == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
     )
     first, uniform = table.iloc[0], table.iloc[1]
     assert (
@@ -42,14 +57,33 @@ def test_table1():
 
 
 def test_the_printed_table(tmp_path):
-    claims.write_table1(claims.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
+    table1.write_table1(table1.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
     markdown, latex = ((tmp_path / f"table1.{kind}").read_text() for kind in ("md", "tex"))
-    assert "20.0 ± 14.1" in markdown and "22.7 ± 13.4" in markdown and "left out: 1 of GradCAM" in markdown
+    assert (
+        "20.0 ± 14.1" in markdown
+        and "22.7 ± 13.4" in markdown
+        and "left out: 1 of GradCAM" in markdown
+    )
     assert r"20.0 $\pm$ 14.1" in latex and r"STACK-MIX $\downarrow$" in latex and latex.isascii()
     assert pd.read_csv(tmp_path / "table1.csv")["empty"].tolist() == [1, 1]
 
 
-LONG = {name: [0.5, 0.1, math.nan] for name in ("GradCAM", "EigenCAM (other sign)", "Mine_2 & 50% #1")}
+LONG = {
+    name: [0.5, 0.1, math.nan] for name in ("GradCAM", "EigenCAM (other sign)", "Mine_2 & 50% #1")
+}
+
+
+MARKS = (
+    "begin{table}",
+    "caption{",
+    "label{tab:activity}",
+    "begin{tabular}",
+    "toprule",
+    "midrule",
+    "bottomrule",
+    "end{tabular}",
+    "end{table}",
+)
 
 
 def columns(line: str) -> int:
@@ -59,74 +93,151 @@ def columns(line: str) -> int:
 
 
 def test_the_latex_tables_structure():
-    for text in (claims.latex(claims.table1(activity(**LONG)), "50% of_all"), (ROOT / "figures" / "table1.tex").read_text()):
-        for mark in ("begin{table}", "caption{", "label{tab:activity}", "begin{tabular}", "toprule", "midrule", "bottomrule",
-                     "end{tabular}", "end{table}"):  # fmt: skip
+    for text in (
+        table1.latex(table1.table1(activity(**LONG)), "50% of_all"),
+        (ROOT / "figures" / "table1.tex").read_text(),
+    ):
+        for mark in MARKS:
             assert text.count("\\" + mark) == 1, mark
-        assert text.isascii() and text.count("{") == text.count("}") and not re.search(r"(?<!\\)[%#_]", text)
+        assert (
+            text.isascii()
+            and text.count("{") == text.count("}")
+            and not re.search(r"(?<!\\)[%#_]", text)
+        )
         declared = re.search(r"begin\{tabular\}\{(?:@\{\})?(l[lrc]*)", text)[1]
         rows = [line for line in text.splitlines() if line.endswith(r"\\")]
         assert len(declared) == 5 and {columns(row) for row in rows} == {5} and len(rows) >= 4
-    assert r"Mine\_2 \& 50\% \#1 & " in claims.latex(claims.table1(activity(**LONG)), "")
+    assert r"Mine\_2 \& 50\% \#1 & " in table1.latex(table1.table1(activity(**LONG)), "")
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here: the table's structure alone was checked")
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None,
+    reason="no LaTeX here: the table's structure alone was checked",
+)
 def test_the_latex_table_compiles_within_the_column(tmp_path):
-    texts = [claims.latex(claims.table1(activity(**LONG)), "50% of µ_x, ± – — × ~ ^ \\ $ { }"),
-             (ROOT / "figures" / "table1.tex").read_text()]  # fmt: skip
-    (tmp_path / "minimal.tex").write_text("\n".join([
-        r"\documentclass{article}", r"\usepackage{booktabs}", r"\setlength{\textwidth}{12.2cm}", r"\begin{document}", *texts,
-        r"\end{document}"]))  # fmt: skip
-    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "minimal"], cwd=tmp_path,
-                          capture_output=True, text=True)  # fmt: skip
+    text = "\n".join(
+        [
+            r"\documentclass{article}",
+            r"\usepackage{booktabs}",
+            r"\setlength{\textwidth}{12.2cm}",
+            r"\begin{document}",
+            table1.latex(table1.table1(activity(**LONG)), "50% of µ_x, ± – — × ~ ^ \\ $ { }"),
+            (ROOT / "figures" / "table1.tex").read_text(),
+            r"\end{document}",
+        ]
+    )
+    (tmp_path / "minimal.tex").write_text(text)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "minimal"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout[-2000:]
 
 
-@pytest.mark.parametrize("mu, verdict", [
-    ([0.3] * 100, "holds"), ([0.3] * 55 + [0.0] * 45, "inconclusive"), ([0.05] * 100, "fails"),
-    ([math.nan] * 90 + [0.3] * 10, "fails"), ([], "not tested here"),
-])  # fmt: skip
-def test_active(mu, verdict):
-    assert claims._active(activity(GradCAM=mu), "GradCAM")["verdict"] == verdict
-
-
-def test_the_datasets_may_disagree():
-    table = activity(GradCAM=[0.3] * 50)
-    table.loc[table["dataset"] == "stack-gen", "mu"] = 0.0
-    assert claims._active(table, "GradCAM")["verdict"] == "inconclusive"
-
-
-@pytest.mark.parametrize("mu, verdict", [([0.0, 0.0], "holds"), ([0.0, 1e-12], "fails"), ([math.nan], "not tested here")])
-def test_hirescam(mu, verdict):
-    assert claims._hires(activity(HiResCAM=mu))["verdict"] == verdict
-
-
-@pytest.mark.parametrize("wall, verdict", [({}, "holds"), ({"dead_rows": 53}, "fails"), ({"certified": False}, "fails"),
-                                           ({"wall_rows": 7, "dead_rows": 22}, "not tested here")])  # fmt: skip
-def test_the_dead_zone(wall, verdict):
-    claim = claims._geometry(WALL | wall, "dead_rows", "", "", "54 rows, 24%")
-    assert claim["verdict"] == verdict
+def judged(claim, **found):
+    """What the claim of that id says of findings that are empty but for some."""
+    empty = {
+        "wall": WALL,
+        "activity": activity(),
+        "checks": {},
+        "predictions": ranks([], []),
+        "theory": {},
+    }
+    (known,) = (known for known in claims.CLAIMS if known.id == claim)
+    return known.judge(claims.Findings(**empty | found))
 
 
 def ranks(masked, baseline):
     return {"masked": pd.DataFrame({"rank": masked}), "baseline": pd.DataFrame({"rank": baseline})}
 
 
-@pytest.mark.parametrize("lost, won, both, verdict", [
-    (20, 5, 475, "holds"), (6, 4, 490, "inconclusive"), (5, 1, 18, "inconclusive"), (100, 0, 400, "fails"),
-    (2, 30, 468, "fails"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "theory, verdict",
+    [
+        ({"Theorem 1": {"holds": True}, "failed": []}, "holds"),
+        ({"Theorem 1": {"holds": True}, "Lemma 2": {"holds": False}}, "fails"),
+        ({}, "not tested here"),
+    ],
+)
+def test_the_theorem(theory, verdict):
+    found = judged("theorem-1", theory=theory)
+    holding = sum(check["holds"] for check in theory.values() if "holds" in check)
+    assert found.verdict == verdict and found.ours.startswith(f"{holding} of ")
+
+
+@pytest.mark.parametrize(
+    "mu, verdict",
+    [
+        ([0.3] * 100, "holds"),
+        ([0.3] * 55 + [0.0] * 45, "inconclusive"),
+        ([0.05] * 100, "fails"),
+        ([math.nan] * 90 + [0.3] * 10, "fails"),
+        ([], "not tested here"),
+    ],
+)
+def test_a_method_is_active(mu, verdict):
+    assert judged("highlights-gradcam", activity=activity(GradCAM=mu)).verdict == verdict
+    assert judged("highlights-gradcam++", activity=activity(GradCAMpp=mu)).verdict == verdict
+
+
+def test_the_datasets_may_disagree():
+    table = activity(GradCAM=[0.3] * 50)
+    table.loc[table["dataset"] == "stack-gen", "mu"] = 0.0
+    assert judged("highlights-gradcam", activity=table).verdict == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    "mu, verdict", [([0.0, 0.0], "holds"), ([0.0, 1e-12], "fails"), ([math.nan], "not tested here")]
+)
+def test_hirescam(mu, verdict):
+    assert judged("hirescam-dark", activity=activity(HiResCAM=mu)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "wall, verdict",
+    [
+        ({}, "holds"),
+        ({"dead_rows": 53, "hirescam_zero_rows": 135}, "fails"),
+        ({"certified": False}, "fails"),
+        ({"wall_rows": 7, "dead_rows": 22, "hirescam_zero_rows": 104}, "not tested here"),
+    ],
+)
+@pytest.mark.parametrize(
+    "claim, paper", [("dead-zone", "54 rows, 24%"), ("hirescam-zero", "136 rows, 61%")]
+)
+def test_the_geometry(claim, paper, wall, verdict):
+    found = judged(claim, wall=WALL | wall)
+    assert (found.verdict, found.paper) == (verdict, paper)
+
+
+@pytest.mark.parametrize(
+    "lost, won, both, verdict",
+    [
+        (20, 5, 475, "holds"),
+        (6, 4, 490, "inconclusive"),
+        (5, 1, 18, "inconclusive"),
+        (100, 0, 400, "fails"),
+        (2, 30, 468, "fails"),
+        (0, 0, 0, "not tested here"),
+    ],
+)
 def test_accuracy(lost, won, both, verdict):
     masked = [2] * lost + [1] * won + [1] * both
     baseline = [1] * lost + [2] * won + [1] * both
-    claim = claims._accuracy(ranks(masked, baseline))
-    assert claim["verdict"] == verdict and f"{lost} images lost, {won} won" in claim["ours"]
+    found = judged("accuracy", predictions=ranks(masked, baseline))
+    assert found.verdict == verdict
+    assert not masked or f"{lost} images lost, {won} won" in found.ours
 
 
-@pytest.mark.parametrize("lower, upper, verdict", [(0, 10, "holds"), (1, 10, "fails"), (0, 9, "fails")])
+@pytest.mark.parametrize(
+    "lower, upper, verdict", [(0, 10, "holds"), (1, 10, "fails"), (0, 9, "fails")]
+)
 def test_follows_the_upper_animal(lower, upper, verdict):
     found = {"images": 10, "lower_changed": lower, "upper_changed": upper, "upper_changed_class": 8}
-    assert claims._follows({"stack-mix": {"follows_upper": found}, "stack-gen": {}})["verdict"] == verdict
+    checks = {"stack-mix": {"follows_upper": found}, "stack-gen": {}}
+    assert judged("follows-upper", checks=checks).verdict == verdict
 
 
 def test_agreement_of_rankings():
@@ -134,13 +245,71 @@ def test_agreement_of_rankings():
     others = activity(a=[0.9], b=[0.8], c=[0.1])  # methods the paper doesn't rank change nothing
     others.loc[others["dataset"] == "stack-gen", "mu"] = [0.0, 0.1, 0.9]
     same = pd.concat([same, others], ignore_index=True)
-    assert claims._agreement(same)["ours"].startswith("ρ = 1.00 over 5 methods")
-    assert claims._agreement(same)["verdict"] == "holds"
-    turned = same[same["method"].isin(claims.PAPER["stack-mix"])].reset_index(drop=True)
+    found = judged("datasets-agree", activity=same)
+    assert found.ours.startswith("ρ = 1.00 over 5 methods") and found.verdict == "holds"
+    turned = same[same["method"].isin(table1.PAPER["stack-mix"])].reset_index(drop=True)
     second = turned["dataset"] == "stack-gen"
     turned.loc[second, "mu"] = turned.loc[second, "mu"].to_numpy()[::-1]
-    assert claims._agreement(turned)["verdict"] == "fails"
-    assert claims._agreement(turned[~second])["verdict"] == "not tested here"
+    assert judged("datasets-agree", activity=turned).verdict == "fails"
+    assert judged("datasets-agree", activity=turned[~second]).verdict == "not tested here"
+
+
+RUNS = {".": ROOT, **{folder.name: folder for folder in ROOT.glob("showcase/*") if folder.is_dir()}}
+
+
+def committed(run):
+    return json.loads((RUNS[run] / "metrics" / "claims.json").read_text())
+
+
+def test_a_claim_knows_itself():
+    """Its id is its own; its stages are the pipeline's; its words say how exactly it comes back."""
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert len({known.id for known in claims.CLAIMS}) == len(claims.CLAIMS)
+    assert len({known.statement for known in claims.CLAIMS}) == len(claims.CLAIMS)
+    for known in claims.CLAIMS:
+        assert re.fullmatch(r"[a-z0-9+-]+", known.id)
+        assert known.where and known.tolerance and known.stages, known.id
+        for stage in known.stages:
+            name, _, member = stage.partition("@")
+            members = [one for some in pipeline[name].get("matrix", {}).values() for one in some]
+            assert member in (members or [""]), stage
+        assert known.tolerance == "the verdict" or not known.trained, known.id
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_every_committed_statement_has_its_claim(run):
+    """In the ledger's order, at the place in the paper that the claim knows; a run may be older than
+    a claim.
+    """
+    rows = [(row["claim"], row["where"]) for row in committed(run)]
+    known = [(known.statement, known.where) for known in claims.CLAIMS]
+    assert len(rows) >= 14 and rows == [row for row in known if row in rows]
+    assert [claims.of(statement).where for statement, _ in rows] == [where for _, where in rows]
+
+
+def test_a_statement_without_a_claim_is_refused():
+    with pytest.raises(ValueError, match=r"^claims: got “pigs fly”; takes a statement of"):
+        claims.of("pigs fly")
+
+
+def test_a_claim_is_one_function(monkeypatch):
+    """As claims.py says: it stands in the ledger, with its words, after the others."""
+    monkeypatch.setattr(claims, "CLAIMS", list(claims.CLAIMS))
+
+    @claims.claim("pigs", "pigs fly", where="Section 9", stages=("paper",), tolerance="exact")
+    def pigs(found):
+        return claims.Judged("they do", f"{found.wall['dead_rows']} of them", claims.FAILS)
+
+    rows = claims.ledger(claims.Findings(WALL, activity(), {}, ranks([], []), {}))
+    assert [row["claim"] for row in rows] == [known.statement for known in claims.CLAIMS]
+    assert rows[-1] == {
+        "claim": "pigs fly",
+        "where": "Section 9",
+        "paper": "they do",
+        "ours": "54 of them",
+        "verdict": "fails",
+    }
+    assert claims.of("pigs fly").id == "pigs" and not claims.of("pigs fly").trained
 
 
 def test_the_committed_table_is_of_the_committed_claims():
@@ -152,5 +321,10 @@ def test_the_committed_table_is_of_the_committed_claims():
     wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
     uniform = table[table["method"] == "uniform map"]["mean"]
     assert np.allclose(uniform, 100 * math.sqrt(wall["dead_rows"] / wall["image_rows"]), atol=1e-3)
-    verdicts = {c["claim"]: c["verdict"] for c in json.loads((ROOT / "metrics" / "claims.json").read_text())}
-    assert set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"} and len(verdicts) >= 13
+    verdicts = {
+        c["claim"]: c["verdict"] for c in json.loads((ROOT / "metrics" / "claims.json").read_text())
+    }
+    assert (
+        set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"}
+        and len(verdicts) >= 13
+    )

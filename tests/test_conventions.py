@@ -12,7 +12,11 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
 def steps(workflow):
-    return [step for job in yaml.safe_load(workflow.read_text())["jobs"].values() for step in job["steps"]]
+    return [
+        step
+        for job in yaml.safe_load(workflow.read_text())["jobs"].values()
+        for step in job["steps"]
+    ]
 
 
 def commands(workflow):
@@ -24,7 +28,9 @@ def test_the_workflows_run_what_make_does():
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"make ([\w-]+)", commands(ci))) == {"test", "lint", "setup"} <= targets
     assert commands(nightly) == "make test-long" and "test-long" in targets
-    assert "dvc metrics diff" in commands(ci) and "pip-audit --requirement requirements.txt" in commands(ci)
+    assert "dvc metrics diff" in commands(
+        ci
+    ) and "pip-audit --requirement requirements.txt" in commands(ci)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
@@ -33,7 +39,9 @@ def test_actions_are_pinned_and_permissions_minimal(workflow):
     used = [step["uses"] for step in steps(workflow) if "uses" in step]
     assert used and all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used)
     assert content["permissions"] == {"contents": "read"}
-    written = {name: job["permissions"] for name, job in content["jobs"].items() if "permissions" in job}
+    written = {
+        name: job["permissions"] for name, job in content["jobs"].items() if "permissions" in job
+    }
     assert set(written) <= {"metrics"}
     for name, permissions in written.items():
         assert permissions == {"contents": "read", "pull-requests": "write"}
@@ -45,12 +53,19 @@ def test_actions_are_pinned_and_permissions_minimal(workflow):
 def test_every_entry_installs_the_lock():
     make = (ROOT / "Makefile").read_text()
     assert "-r requirements.txt" in make and "--no-deps --no-build-isolation --editable ." in make
-    assert json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"] == "make setup"
+    assert (
+        json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())["postCreateCommand"]
+        == "make setup"
+    )
     build = (ROOT / "binder" / "postBuild").read_text()
     assert (
-        "--require-hashes --requirement requirements.txt" in build and "--no-deps --no-build-isolation --editable ." in build
+        "--require-hashes --requirement requirements.txt" in build
+        and "--no-deps --no-build-isolation --editable ." in build
     )
-    colab = "".join("".join(c["source"]) for c in json.loads((ROOT / "binder" / "colab.ipynb").read_text())["cells"])
+    colab = "".join(
+        "".join(c["source"])
+        for c in json.loads((ROOT / "binder" / "colab.ipynb").read_text())["cells"]
+    )
     assert "make repro" in colab and "pip install" not in colab
     assert (ROOT / "binder" / "runtime.txt").read_text() == "python-3.11\n"
 
@@ -58,10 +73,17 @@ def test_every_entry_installs_the_lock():
 def test_pre_commit_runs_tools_that_the_dev_extra_installs():
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    installed = [re.split("[><=]", name)[0] for name in project["optional-dependencies"]["dev"] + project["dependencies"]]
-    assert {hook["entry"].split()[0] for hook in repo["hooks"]} == {"ruff", "nbstripout", "mypy"} <= set(installed)
+    extras = project["optional-dependencies"]
+    installed = [re.split("[><=]", name)[0] for name in extras["dev"] + extras["artefact"]]
+    assert (
+        {hook["entry"].split()[0] for hook in repo["hooks"]}
+        == {"ruff", "nbstripout", "mypy"}
+        <= set(installed)
+    )
     (strip,) = (hook["entry"] for hook in repo["hooks"] if hook["id"] == "nbstripout")
-    assert strip == "nbstripout --keep-id"  # or every clone's notebooks get other ids, and every stage is stale
+    assert (
+        strip == "nbstripout --keep-id"
+    )  # or every clone's notebooks get other ids, and every stage is stale
 
 
 def test_the_citation_prefers_the_paper():
@@ -69,5 +91,12 @@ def test_the_citation_prefers_the_paper():
     paper, readme = citation["preferred-citation"], (ROOT / "README.md").read_text()
     assert citation["license"] == "MIT" and (ROOT / "LICENSE").read_text().startswith("MIT License")
     assert paper["type"] == "conference-paper" and paper["collection-title"] and citation["authors"]
-    assert f"doi       = {{{paper['doi']}}}" in readme and f"pages     = {{{paper['start']}--{paper['end']}}}" in readme
-    assert [author["family-names"] for author in paper["authors"]] == ["Taimeskhanov", "Sicre", "Garreau"]
+    assert (
+        f"doi       = {{{paper['doi']}}}" in readme
+        and f"pages     = {{{paper['start']}--{paper['end']}}}" in readme
+    )
+    assert [author["family-names"] for author in paper["authors"]] == [
+        "Taimeskhanov",
+        "Sicre",
+        "Garreau",
+    ]

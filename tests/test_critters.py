@@ -1,4 +1,6 @@
-"""The drawn images: pure functions of their arguments, animals where they belong, classes told by the animal alone."""
+"""The drawn images: pure functions of their arguments, animals where they belong, classes told by
+the animal alone.
+"""
 
 import hashlib
 
@@ -6,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from walls import critters
-from walls.critters import SPECIES, draw, draw_stack, write
+from walls.sources import critters
+from walls.sources.critters import draw, draw_stack, write
+from walls.sources.species import SPECIES
 
-# Depends on Pillow's rasteriser and numpy's Philox, at the versions of requirements.txt. A change of the drawings, or
-# of those versions, changes it, and with it every image, model and number downstream: commit a new one on purpose.
+# Depends on Pillow's rasteriser and numpy's Philox, at the versions of requirements.txt. A change
+# of the drawings, or of those versions, changes it, and with it every image, model and number
+# downstream: commit a new one on purpose.
 GOLDEN = "15358a55429ae1ca26c4a851dddad1a7af2c5555b2595cee8f52d172490f156f"
 
 
@@ -22,7 +26,9 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def files(folder) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")
+    }
 
 
 def test_drawings_are_the_committed_ones():
@@ -40,7 +46,13 @@ def test_same_arguments_same_bytes():
 
 
 def test_every_argument_matters():
-    singles = [(0, "train", 0, 0), (1, "train", 0, 0), (0, "val", 0, 0), (0, "train", 10, 0), (0, "train", 0, 1)]
+    singles = [
+        (0, "train", 0, 0),
+        (1, "train", 0, 0),
+        (0, "val", 0, 0),
+        (0, "train", 10, 0),
+        (0, "train", 0, 1),
+    ]
     stacks = [(0, 0, 0, 170), (1, 0, 0, 170), (0, 1, 0, 170), (0, 0, 1, 170), (0, 0, 0, 138)]
     images = [*(draw(*key) for key in singles), *(draw_stack(*key) for key in stacks)]
     again = draw_stack(0, 0, 0, 170, attempt=1)
@@ -63,9 +75,12 @@ def test_most_of_a_single_animal_is_above_the_dead_zone(species):
         shares.append(np.mean(rows < 170))
         extents.append(max(np.ptp(rows), np.ptp(columns)) + 1)
     assert min(shares) > 0.55 and np.mean(shares) > 0.72
-    assert 100 < min(extents) and max(extents) < 205  # of 224: large enough to be told, never cut off
+    assert (
+        100 < min(extents) and max(extents) < 205
+    )  # of 224: large enough to be told, never cut off
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("edge", [106, 154, 170, 202, 218])
 def test_each_animal_of_a_stack_keeps_to_its_side(edge):
     for species in range(10):
@@ -89,14 +104,19 @@ def test_stacks_scale_and_take_the_narrowest_zones():
         assert changed.shape == (size, size) and changed[:edge].any() and changed[edge:].any()
 
 
+@pytest.mark.bulk
 def test_background_tells_nothing_and_the_animal_everything():
-    """Nearest class mean on coarse colours: of the corners it is guessing, of the animal's own pixels it is not."""
+    """Nearest class mean on coarse colours: of the corners it is guessing, of the animal's own
+    pixels it is not.
+    """
     corners, animals = [], []
     for index in range(300):
         image = draw(1, "train", index, index % 10, size=64)
         bare = critters._single(1, "train", index, index % 10, 64, animal=False)
         corners.append(np.concatenate([bare[y, x].ravel() for y in CORNERS for x in CORNERS]))
-        animals.append(np.percentile(image[(image != bare).any(2)], (5, 25, 50, 75, 95), axis=0).ravel())
+        animals.append(
+            np.percentile(image[(image != bare).any(2)], (5, 25, 50, 75, 95), axis=0).ravel()
+        )
 
     def accuracy(features) -> float:
         features, labels = np.array(features), np.arange(300) % 10
@@ -115,7 +135,10 @@ def test_a_larger_set_keeps_the_smaller_ones_bytes(tmp_path):
     after = files(tmp_path)
     assert len(before) == 7 and len(after) == 12
     assert before.items() <= after.items()
-    assert rows[4] == ("train/rabbit/00004.png", "rabbit") and [name for _, name in rows] == [*SPECIES[:3]] * 4
+    assert (
+        rows[4] == ("train/rabbit/00004.png", "rabbit")
+        and [name for _, name in rows] == [*SPECIES[:3]] * 4
+    )
     assert sorted(path for path, _ in rows) == sorted(after)
 
 

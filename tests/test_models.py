@@ -10,15 +10,21 @@ from conftest import make_tiny, noise
 from safetensors.torch import save_file
 from torch import nn
 
-from walls import models
+from walls.network import architecture, checkpoints, classifier
+from walls.network.certificate import certify
+from walls.theory import cnn
 
 
 def test_the_papers_network():
-    model = models.vgg(1, 4096, 1000, False, 9)
+    model = architecture.vgg(1, 4096, 1000, False, 9)
     convolutions = [m for m in model.features if isinstance(m, nn.Conv2d)]
-    assert [c.out_channels for c in convolutions] == [64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 256]
-    assert sum(isinstance(m, nn.MaxPool2d) for m in model.features) == 4 and isinstance(model.features[-1], nn.ReLU)
-    assert model.head[0].weight.shape == (4096, 256, 5, 14) and model.head[0].full_weight().shape == (4096, 256, 14, 14)
+    channels = {64: 2, 128: 2, 256: 3, 512: 5}  # so many convolutions have as many
+    expected = [c for c, times in channels.items() for _ in range(times)]
+    assert [c.out_channels for c in convolutions] == [*expected, 256]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model.features) == 4
+    assert isinstance(model.features[-1], nn.ReLU)
+    assert model.head[0].weight.shape == (4096, 256, 5, 14)
+    assert model.head[0].full_weight().shape == (4096, 256, 14, 14)
     seen = sum(p.numel() for p in model.parameters())
     assert seen == 13_534_784 + 4096 * (256 * 5 * 14 + 1) + 4096 * 4097 + 1000 * 4097
 
@@ -28,11 +34,13 @@ def test_the_walls_weight_is_the_papers_with_zeros(tiny):
     first = copy.deepcopy(tiny.head[0]).double()
     W = first.full_weight()
     assert W[:, :, -9:].abs().sum() == 0 and W[:, :, :5].abs().min() > 0
-    torch.testing.assert_close(first(features), features.flatten(1) @ W.flatten(1).T + first.bias, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(
+        first(features), features.flatten(1) @ W.flatten(1).T + first.bias, rtol=1e-12, atol=1e-14
+    )
 
 
 def test_a_masked_head_starts_on_the_full_layers_scale():
-    masked, baseline = (models.WallLinear(16, 14, 14, 400, rows).weight for rows in (9, 0))
+    masked, baseline = (classifier.WallLinear(16, 14, 14, 400, rows).weight for rows in (9, 0))
     assert masked.std().item() == pytest.approx(baseline.std().item(), rel=0.02)
 
 
@@ -41,28 +49,46 @@ def test_cropping_is_exact(batch_norm):
     # In float64: the same mathematics, but the library may sum a smaller map in another order.
     model, images = make_tiny(batch_norm).double(), noise(4).double()
     with torch.no_grad():
-        torch.testing.assert_close(model.seen_features(images), model.features(images)[:, :, :5], rtol=1e-11, atol=1e-13)
-        torch.testing.assert_close(model(images), model.head(model.features(images)), rtol=1e-11, atol=1e-13)
+        torch.testing.assert_close(
+            model.seen_features(images), model.features(images)[:, :, :5], rtol=1e-11, atol=1e-13
+        )
+        torch.testing.assert_close(
+            model(images), model.head(model.features(images)), rtol=1e-11, atol=1e-13
+        )
 
 
-@pytest.mark.parametrize("layer", [
-    nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 5, 1, 2), nn.Conv2d(3, 4, 3, 1, 4, dilation=2),
-    nn.Conv2d(3, 4, 3, padding="same"),
-    nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, ceil_mode=True),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.Conv2d(3, 4, 5, 1, 2),
+        nn.Conv2d(3, 4, 3, 1, 4, dilation=2),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool2d(3, 2, 1),
+        nn.AvgPool2d(2, ceil_mode=True),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("wall_rows", range(1, 12))
 def test_cropping_is_exact_for_any_window(layer, wall_rows):
     channels = getattr(layer, "out_channels", 3)
     features = nn.Sequential(
-        nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), layer, nn.Conv2d(channels, 2, 3, padding=1), nn.ReLU()
+        nn.Conv2d(3, 3, 3, padding=1),
+        nn.ReLU(),
+        layer,
+        nn.Conv2d(channels, 2, 3, padding=1),
+        nn.ReLU(),
     ).double()
     images = torch.randn(2, 3, 31, 31, dtype=torch.float64)
     full = features(images)
     try:
-        cropped = models.Classifier(features, nn.Identity(), wall_rows).seen_features(images)
+        cropped = classifier.Classifier(features, nn.Identity(), wall_rows).seen_features(images)
     except ValueError:
         pytest.skip("no dead zone behind this wall")
-    torch.testing.assert_close(cropped, full[:, :, : full.shape[2] - wall_rows], rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(
+        cropped, full[:, :, : full.shape[2] - wall_rows], rtol=1e-11, atol=1e-13
+    )
 
 
 def test_cropped_training_is_the_full_training():
@@ -91,20 +117,20 @@ def test_batch_statistics_never_read_the_dead_zone():
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("wall_rows", [6, 9, 13])
 def test_the_certificate_holds(batch_norm, wall_rows):
-    certificate = models.certify(make_tiny(batch_norm, wall_rows), 224)
+    certificate = certify(make_tiny(batch_norm, wall_rows), 224)
     assert certificate.holds and certificate.dead_gradient == 0 and certificate.edge_gradient > 0
     assert certificate.dead_rows == 134 - 16 * (14 - wall_rows)
 
 
 def test_the_certificate_on_given_images_and_one_alone(tiny):
-    assert models.certify(tiny, 224, noise(1)).holds
+    assert certify(tiny, 224, noise(1)).holds
 
 
 def test_a_leak_is_found(tiny):
     leaky = copy.deepcopy(tiny)
-    first = models.WallLinear(16, 14, 14, 24, 8)  # reads one row too many
+    first = classifier.WallLinear(16, 14, 14, 24, 8)  # reads one row too many
     leaky.head[0] = first
-    certificate = models.certify(leaky, 224)
+    certificate = certify(leaky, 224)
     assert not certificate.holds and not certificate.equal_noise and certificate.dead_gradient > 0
     with pytest.raises(ValueError, match="54 rows is not certified"):
         certificate.require()
@@ -112,29 +138,32 @@ def test_a_leak_is_found(tiny):
 
 def test_a_zone_claimed_too_large_is_found(tiny):
     blind = copy.deepcopy(tiny)
-    blind.head[0] = models.WallLinear(16, 14, 14, 24, 10)  # reads one row less: row 169 doesn't matter
-    certificate = models.certify(blind, 224)
-    assert certificate.dead_gradient == 0 and certificate.edge_gradient == 0 and not certificate.holds
+    blind.head[0] = classifier.WallLinear(16, 14, 14, 24, 10)  # one row less: row 169 is unread
+    certificate = certify(blind, 224)
+    assert certificate.dead_gradient == certificate.edge_gradient == 0 and not certificate.holds
 
 
 def test_a_baseline_is_not_certified():
-    assert not models.certify(make_tiny(wall_rows=0), 224).holds
+    assert not certify(make_tiny(wall_rows=0), 224).holds
 
 
 def test_checkpoints_come_back_equal(tiny, tmp_path):
-    models.save(tiny, tmp_path / "m.safetensors", precision="float32")
-    back = models.load(tmp_path / "m.safetensors", wall_rows=9, width=0.0625)
-    assert all(torch.equal(a, b) for a, b in zip(tiny.state_dict().values(), back.state_dict().values(), strict=True))
-    models.save(back, tmp_path / "again.safetensors", precision="float32")
-    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "m.safetensors").read_bytes()
-    (tmp_path / "again.safetensors").unlink()
-    assert not back.training and list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+    checkpoints.save(tiny, tmp_path / "m.safetensors", precision="float32")
+    back = checkpoints.load(tmp_path / "m.safetensors", wall_rows=9, width=0.0625)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(tiny.state_dict().values(), back.state_dict().values(), strict=True)
+    )
+    checkpoints.save(back, tmp_path / "again.safetensors", precision="float32")
+    first, second = (tmp_path / f"{name}.safetensors" for name in ("m", "again"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not back.training and sorted(tmp_path.iterdir()) == [second, first]
 
 
 def test_checkpoints_of_another_configuration_are_refused_by_name(tiny, tmp_path):
-    models.save(tiny, tmp_path / "m.safetensors")
+    checkpoints.save(tiny, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match=r"m\.safetensors: .* wall_rows is 9, not 7"):
-        models.load(tmp_path / "m.safetensors", wall_rows=7)
+        checkpoints.load(tmp_path / "m.safetensors", wall_rows=7)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint at all, only bytes", None])
@@ -145,7 +174,7 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, content):
     else:
         file.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.safetensors"):
-        models.load(file)
+        checkpoints.load(file)
 
 
 def test_seeds_decide_the_weights():
@@ -156,19 +185,24 @@ def test_seeds_decide_the_weights():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("kwargs, message", [
-    ({"image_size": (8, 8), "pool": 1}, "h' = 7 has no lower half; takes 0 to 6"),
-    ({"image_size": (8, 8), "pool": 2}, "pool: got 2; takes a divisor of h = 7 and w = 7"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"image_size": (8, 8), "pool": 1}, "h' = 7 has no lower half; takes 0 to 6"),
+        ({"image_size": (8, 8), "pool": 2}, "pool: got 2; takes a divisor of h = 7 and w = 7"),
+    ],
+)
 def test_a_cnn_that_cannot_be_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        models.CNN(filters=3, kernel=2, **kwargs)
+        cnn.CNN(filters=3, kernel=2, **kwargs)
 
 
 def test_any_network_can_be_split_without_a_wall():
     """No wall, no cropping: residual blocks and adaptive pooling are fine."""
     whole = torchvision.models.resnet18(num_classes=4).eval()
     *features, pool, fc = whole.children()
-    model = models.Classifier(nn.Sequential(*features), nn.Sequential(pool, nn.Flatten(), fc), 0)
+    model = classifier.Classifier(
+        nn.Sequential(*features), nn.Sequential(pool, nn.Flatten(), fc), 0
+    )
     images = noise(2)
     assert torch.equal(model(images), whole(images))

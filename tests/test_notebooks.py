@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 from imports import notebook_source
 
-from walls import params
+from walls.base import params
+from walls.project import log, runner
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -22,18 +23,23 @@ def notebook(request):
     return request.param
 
 
-def test_there_are_eight():
-    assert [path.stem for path in NOTEBOOKS] == ["1_theory", "2_wall", "3_data", "4_train", "5_stacks", "6_cams", "7_paper",
-                                                 "8_sweep"]  # fmt: skip
+def test_each_is_a_stages_and_they_are_numbered():
+    names = [path.stem for path in NOTEBOOKS]
+    assert names == sorted(runner.NOTEBOOKS.values())
+    assert [name.split("_")[0] for name in names] == [str(n + 1) for n in range(len(names))]
 
 
 def test_stripped(notebook):
-    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells(notebook, "code"))
+    assert all(
+        not cell["outputs"] and cell["execution_count"] is None for cell in cells(notebook, "code")
+    )
 
 
 def test_thin(notebook):
     source = notebook_source(notebook)
-    lines = [line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")]
+    lines = [
+        line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
+    ]
     assert len(lines) <= 60
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
@@ -43,7 +49,9 @@ def test_thin(notebook):
 
 def test_a_title_a_question_and_a_verdict(notebook):
     first, *_, last = cells(notebook, "markdown")
-    assert re.match(rf"# {notebook.stem[0]}\. ", "".join(first["source"])) and "?**" in "".join(first["source"])
+    assert re.match(rf"# {notebook.stem[0]}\. ", "".join(first["source"])) and "?**" in "".join(
+        first["source"]
+    )
     assert "Verdict" in "".join(last["source"])
     assert "NBVAL_CHECK_OUTPUT" in "".join(cells(notebook, "code")[-1]["source"])
 
@@ -62,7 +70,6 @@ def test_defaults_are_the_default_presets(notebook):
 
 def test_links_lead_somewhere(notebook):
     text = "".join("".join(cell["source"]) for cell in cells(notebook, "markdown"))
-    names = {"1_theory", "2_wall", "3_data", "4_train-masked", "4_train-baseline", "5_stacks", "6_cams-stack-mix",
-             "6_cams-stack-gen", "7_paper", "8_sweep"}  # fmt: skip
+    names = {path.stem for path in log.executed(ROOT).values()}
     targets = re.findall(r"\]\(([^)#]+)\.ipynb\)", text)
     assert targets and set(targets) <= names

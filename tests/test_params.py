@@ -4,7 +4,11 @@ import pytest
 import torch
 from conftest import ROOT, run
 
-from walls import data, params, training
+from walls.base import params
+from walls.images import transforms
+from walls.project import commands
+from walls.sources.kinds import SOURCES
+from walls.training import loop
 
 TEXT = (ROOT / "presets" / "critters.yaml").read_text()
 
@@ -29,22 +33,49 @@ def test_the_papers_training_to_the_letter(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet").mkdir()
     p = params.load(ROOT / "presets" / "imagenet.yaml")
-    assert p.model.model_dump() == {"width": 1, "dense": 4096, "batch_norm": False, "dropout": 0.5, "checkpoint": None}
-    wanted = {"epochs": 90, "batch_size": 256, "lr": 0.03, "momentum": 0.9, "weight_decay": 1e-4, "schedule": "step",
-              "precision": "float16"}  # fmt: skip
+    assert p.model.model_dump() == {
+        "width": 1,
+        "dense": 4096,
+        "batch_norm": False,
+        "dropout": 0.5,
+        "checkpoint": None,
+    }
+    wanted = {
+        "epochs": 90,
+        "batch_size": 256,
+        "lr": 0.03,
+        "momentum": 0.9,
+        "weight_decay": 1e-4,
+        "schedule": "step",
+        "precision": "float16",
+    }
     assert {key: getattr(p.train, key) for key in wanted} == wanted
-    assert (data.CROP_AREA["imagenet"], data.CROP_ASPECT) == ((0.1, 1.0), (0.8, 1.25))
-    assert (p.wall.rows, p.image_size, p.seed, p.stacks.images, p.stacks.generator) == (9, 224, 0, 100, None)
+    assert (SOURCES["imagenet"].crop_area, transforms.CROP_ASPECT) == ((0.1, 1.0), (0.8, 1.25))
+    assert (p.wall.rows, p.image_size, p.seed, p.stacks.images, p.stacks.generator) == (
+        9,
+        224,
+        0,
+        100,
+        None,
+    )
     network = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), p.train.lr)
-    rates = training.schedule(optimizer, p.train, steps=1)
-    seen = [(optimizer.step(), optimizer.param_groups[0]["lr"], rates.step())[1] for _ in range(p.train.epochs)]
+    rates = loop.schedule(optimizer, p.train, steps=1)
+    seen = [
+        (optimizer.step(), optimizer.param_groups[0]["lr"], rates.step())[1]
+        for _ in range(p.train.epochs)
+    ]
     assert seen == pytest.approx([0.03] * 30 + [0.003] * 30 + [0.0003] * 30)
 
 
 def test_values_are_read(tmp_path):
     p = load(tmp_path, TEXT)
-    assert (p.wall.rows, p.model.width, p.train.weight_decay, p.data.root) == (9, 0.125, 0.0005, None)
+    assert (p.wall.rows, p.model.width, p.train.weight_decay, p.data.root) == (
+        9,
+        0.125,
+        0.0005,
+        None,
+    )
 
 
 @pytest.mark.parametrize("old, new, message", [
@@ -103,8 +134,13 @@ def test_a_wrong_value_is_named(tmp_path, old, new, message):
 def test_animals_of_a_folder_are_nobodys_knowledge(tmp_path):
     text = TEXT.replace("name: critters", "name: folder").replace("root: null", f"root: {tmp_path}")
     text = text.replace("generator: critters", "generator: null")
-    assert load(tmp_path, text.replace("train_images: 3000", "train_images: null")).data.train_images is None
-    with pytest.raises(ValueError, match=r"^data\.root: got no/such, which is no folder; takes the path of a"):
+    assert (
+        load(tmp_path, text.replace("train_images: 3000", "train_images: null")).data.train_images
+        is None
+    )
+    with pytest.raises(
+        ValueError, match=r"^data\.root: got no/such, which is no folder; takes the path of a"
+    ):
         load(tmp_path, text.replace(f"root: {tmp_path}", "root: no/such"))
     with pytest.raises(ValueError, match=r"^data\.animals: got true; takes false with folder"):
         load(tmp_path, text.replace("animals: false", "animals: true"))
@@ -115,12 +151,23 @@ def test_a_file_from_before_animals_means_the_same(tmp_path):
 
 
 def test_a_model_draws_for_every_source_with_classes(tmp_path):
-    text = TEXT.replace("generator: critters", "generator: diffusers").replace("model: null ", "model: owner/name ")
+    text = TEXT.replace("generator: critters", "generator: diffusers").replace(
+        "model: null ", "model: owner/name "
+    )
     assert load(tmp_path, text).stacks.model == "owner/name"
-    assert load(tmp_path, text.replace("name: critters", "name: tiny-imagenet")).stacks.generator == "diffusers"
-    with pytest.raises(ValueError, match=r"^stacks\.gen_dir: got .*; takes null with the generator diffusers, which draws"):
+    assert (
+        load(tmp_path, text.replace("name: critters", "name: tiny-imagenet")).stacks.generator
+        == "diffusers"
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"^stacks\.gen_dir: got .*; takes null with the generator diffusers, which draws",
+    ):
         load(tmp_path, text.replace("gen_dir: null", f"gen_dir: {tmp_path}"))
-    with pytest.raises(ValueError, match=r"stacks\.generator: got diffusers; takes folder or null with data\.name none"):
+    with pytest.raises(
+        ValueError,
+        match=r"stacks\.generator: got diffusers; takes folder or null with data\.name none",
+    ):
         load(tmp_path, text.replace("name: critters", "name: none"))
 
 
@@ -128,19 +175,31 @@ def test_a_file_from_before_the_model_means_the_same(tmp_path):
     assert load(tmp_path, TEXT.replace("  model: null", "  # no")).stacks.model is None
 
 
-@pytest.mark.parametrize("names", [("masked.safetensors", "baseline.safetensors"),
-                                   ("params_vgg16_masked.pt", "params_vgg16_baseline.pt")])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("masked.safetensors", "baseline.safetensors"),
+        ("params_vgg16_masked.pt", "params_vgg16_baseline.pt"),
+    ],
+)
 def test_checkpoints_are_ours_or_the_authors(tmp_path, names):
     text = TEXT.replace("checkpoint: null", f"checkpoint: {tmp_path}")
     (tmp_path / names[0]).touch()
-    with pytest.raises(ValueError, match=r"without baseline\.safetensors or params_vgg16_baseline\.pt; takes a folder with"):
+    with pytest.raises(
+        ValueError,
+        match=r"without baseline\.safetensors or params_vgg16_baseline\.pt; takes a folder with",
+    ):
         load(tmp_path, text)
     (tmp_path / names[1]).touch()
     assert load(tmp_path, text).model.checkpoint == str(tmp_path)
 
 
 def test_one_line_per_wrong_field(tmp_path):
-    wrong = TEXT.replace("rows: 9", "rows: nine").replace("dense: 512", "dense: -1").replace("epochs: 5", "epoch: 5", 1)
+    wrong = (
+        TEXT.replace("rows: 9", "rows: nine")
+        .replace("dense: 512", "dense: -1")
+        .replace("epochs: 5", "epoch: 5", 1)
+    )
     with pytest.raises(ValueError) as error:
         load(tmp_path, wrong)
     names = [line.split(":")[0] for line in str(error.value).splitlines()]
@@ -152,11 +211,14 @@ def test_numbers_mean_what_they_mean_to_dvc(tmp_path):
     assert p.train.lr == 0.001 and p.seed == 10  # PyYAML: the string '1e-3' and the octal 8
 
 
-def test_the_command_alone(tmp_path):
+def test_the_command(tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text(TEXT.replace("rows: 9", "rows: nine"))
-    done = run(ROOT, "python", "-m", "walls.params", str(tmp_path / "bad.yaml"), check=False)
-    assert done.returncode == 1 and done.stderr.strip().count("\n") == 0 and "wall.rows" in done.stderr
-    assert run(ROOT, "python", "-m", "walls.params", str(ROOT / "presets" / "smoke.yaml")).returncode == 0
+    done = run(ROOT, "python", "-m", "walls", "params", str(tmp_path / "bad.yaml"), check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("wall.rows: got 'nine'")
+    (tmp_path / "good.yaml").write_text(TEXT)
+    assert commands.main(["params", str(tmp_path / "good.yaml")]) == 0
+    assert capsys.readouterr() == ("", "")
 
 
 def test_no_file(tmp_path):

@@ -1,4 +1,6 @@
-"""Progress: a living line in a terminal, few whole lines in a log, nothing where it is switched off."""
+"""Progress: a living line in a terminal, few whole lines in a log, nothing where it is switched
+off.
+"""
 
 import io
 import sys
@@ -6,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT, run
 
-from walls import progress
+from walls.base import progress
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def test_a_log_gets_few_whole_lines_with_the_time_left(clock, capsys):
     worked(clock, 60)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "training: 8%, 10 of 120, 00:05 gone, 00:55 left"
-    assert [line.split(",")[2].strip() for line in lines] == [f"00:{s:02d} gone" for s in (5, 15, 25, 35, 45, 55)] + [
-        "01:00 gone"
-    ]
+    assert [line.split(",")[2].strip() for line in lines] == [
+        f"00:{s:02d} gone" for s in (5, 15, 25, 35, 45, 55)
+    ] + ["01:00 gone"]
 
 
 def test_an_iteration_counts_every_step_once(clock, capsys):
@@ -57,7 +59,10 @@ def test_what_is_done_in_five_seconds_says_nothing(clock, capsys):
 def test_one_long_step_is_heard(clock, capsys):
     assert list(progress.track([1], desc="tuning")) == [1]
     worked(clock, 14, step=7)
-    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == ["training: 50%", "training: 100%"]
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "training: 50%",
+        "training: 100%",
+    ]
 
 
 def test_a_terminal_gets_one_living_line(clock, capsys, monkeypatch):
@@ -73,10 +78,17 @@ def test_hidden_says_nothing(clock, capsys):
 
 
 def test_tqdm_disable_says_nothing():
-    """In a process of its own, as conftest.run starts it: tqdm reads the variable when it is imported."""
-    code = "import time; from walls import progress as p; p.FIRST = 0\nfor _ in p.track(range(3)): time.sleep(0.01)"
+    """In a process of its own, as conftest.run starts it: tqdm reads the variable when it is
+    imported.
+    """
+    code = (
+        "import time; from walls.base import progress as p; p.FIRST = 0\n"
+        "for _ in p.track(range(3)): time.sleep(0.01)"
+    )
     assert run(ROOT, sys.executable, "-c", code).stderr == ""
-    assert run(ROOT, "env", "-u", "TQDM_DISABLE", sys.executable, "-c", code).stderr.count("\n") >= 1
+    assert (
+        run(ROOT, "env", "-u", "TQDM_DISABLE", sys.executable, "-c", code).stderr.count("\n") >= 1
+    )
 
 
 def test_who_watches(monkeypatch):
@@ -89,4 +101,4 @@ def test_who_watches(monkeypatch):
         monkeypatch.setattr(sys, "stderr", stream)
         assert progress.at_a_terminal() is watched
     monkeypatch.setenv(progress.TERMINAL, "0")
-    assert progress.at_a_terminal() is False  # walls.run knows better than its kernel
+    assert progress.at_a_terminal() is False  # `walls run` knows better than its kernel

@@ -10,59 +10,74 @@ from conftest import ROOT
 from PIL import Image
 from torchvision import transforms
 
-from walls import data, stacks
-from walls.data import read_image, read_manifest
-from walls.params import Data, Stacks
+from walls.images import loaders, reading, stacked
+from walls.images.loaders import read_manifest
+from walls.images.reading import read_image
+from walls.network.geometry import DeadZone
+from walls.sources import manifest
+from walls.sources.settings import Data
+from walls.stacks import build as stacks
+from walls.stacks.settings import Stacks
 
 HEADER = "dataset,seed,upper,lower,reason\n"
+ZONE = DeadZone((170, 5), (224, 14))  # the paper's
+HIGHER = DeadZone((138, 3), (224, 14))  # behind a wall of 11
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("set")
-    data.build(Data(name="critters", root=None, classes=3, train_images=3, val_images=18), 0, 224, folder)
+    manifest.build(
+        Data(name="critters", root=None, classes=3, train_images=3, val_images=18), 0, 224, folder
+    )
     return folder
 
 
-def build(source, folder, edge=170, rejects="", seed=0, **changes):
+def build(source, folder, zone=ZONE, rejects="", seed=0, **changes):
     settings = {"images": 7, "mix_dir": None, "gen_dir": None, "generator": "critters"} | changes
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rejects.csv").write_text(HEADER + rejects)
-    manifest = data.read_manifest(source, "val")
-    return stacks.build(Stacks(**settings), manifest, edge, 224, seed, folder, folder / "rejects.csv")
+    manifest = loaders.read_manifest(source, "val")
+    return stacks.build(Stacks(**settings), manifest, zone, seed, folder, folder / "rejects.csv")
 
 
 def photograph(source, name):
     (path,) = (source / "images" / "val").rglob(name)
-    return data.read_image(path)
+    return reading.read_image(path)
 
 
 def test_stack_mix_is_equation_6(source, tmp_path):
     build(source, tmp_path)
-    table, images = stacks.read(tmp_path, "stack-mix", 224)
+    table, images = stacked.read(tmp_path, "stack-mix", 224)
     for row, image in zip(table.to_dict("records"), images, strict=True):
         upper, lower = photograph(source, row["upper"]), photograph(source, row["lower"])
-        assert torch.equal(image[:, :170], upper[:, :170]) and torch.equal(image[:, 170:], lower[:, 170:])
+        assert torch.equal(image[:, :170], upper[:, :170]) and torch.equal(
+            image[:, 170:], lower[:, 170:]
+        )
         assert row["upper"] != row["lower"] and not torch.equal(upper, lower)
         assert row["upper"].split("/")[0] == row["lower"].split("/")[0] == row["class"]
 
 
 def test_another_wall_moves_the_edge_in_both(source, tmp_path):
-    build(source, tmp_path / "a", edge=170)
-    build(source, tmp_path / "b", edge=138)
-    for dataset in stacks.DATASETS:
-        (first, images), (second, moved) = (stacks.read(tmp_path / copy, dataset, 224) for copy in ("a", "b"))
+    build(source, tmp_path / "a")
+    build(source, tmp_path / "b", zone=HIGHER)
+    for dataset in stacked.DATASETS:
+        (first, images), (second, moved) = (
+            stacked.read(tmp_path / copy, dataset, 224) for copy in ("a", "b")
+        )
         images, moved = images[:], moved[:]
         assert set(first["edge"]) == {170} and set(second["edge"]) == {138}
         assert all(first["upper"] == second["upper"])
         assert (images != moved).flatten(1).any(1).all()
         if dataset == "stack-mix":
-            assert torch.equal(images[:, :, :138], moved[:, :, :138]) and torch.equal(images[:, :, 170:], moved[:, :, 170:])
+            assert torch.equal(images[:, :, :138], moved[:, :, :138]) and torch.equal(
+                images[:, :, 170:], moved[:, :, 170:]
+            )
 
 
 def test_both_hold_the_same_classes(source, tmp_path):
     table = build(source, tmp_path)
-    mix, gen = (table[table["dataset"] == d] for d in stacks.DATASETS)
+    mix, gen = (table[table["dataset"] == d] for d in stacked.DATASETS)
     assert (
         mix["class"].tolist() == gen["class"].tolist()
         and len(mix) == 7
@@ -73,29 +88,39 @@ def test_both_hold_the_same_classes(source, tmp_path):
 def test_the_same_seed_the_same_images(source, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         build(source, tmp_path / name, seed=seed)
-    a, b, c = (stacks.read(tmp_path / name, "stack-mix", 224)[1][:] for name in "abc")
+    a, b, c = (stacked.read(tmp_path / name, "stack-mix", 224)[1][:] for name in "abc")
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_a_longer_dataset_begins_with_the_shorter(source, tmp_path):
     build(source, tmp_path / "a", images=4)
     build(source, tmp_path / "b", images=9)
-    for dataset in stacks.DATASETS:
-        assert torch.equal(stacks.read(tmp_path / "b", dataset, 224)[1][:4], stacks.read(tmp_path / "a", dataset, 224)[1][:])
+    for dataset in stacked.DATASETS:
+        assert torch.equal(
+            stacked.read(tmp_path / "b", dataset, 224)[1][:4],
+            stacked.read(tmp_path / "a", dataset, 224)[1][:],
+        )
 
 
 def test_a_refused_image_is_replaced_and_stays_in_the_manifest(source, tmp_path):
     before = build(source, tmp_path / "a")
     bad = before.iloc[2]
-    after = build(source, tmp_path / "b", rejects=f"stack-mix,0,{bad['upper']},{bad['lower']},two tails\n")
+    after = build(
+        source, tmp_path / "b", rejects=f"stack-mix,0,{bad['upper']},{bad['lower']},two tails\n"
+    )
     (row,) = after[after["reject"] != ""].to_dict("records")
     assert (row["index"], row["reject"], row["path"]) == (2, "two tails", "")
     kept = after[(after["dataset"] == "stack-mix") & (after["path"] != "")]
-    assert len(kept) == 7 and (kept.iloc[2]["upper"], kept.iloc[2]["lower"]) != (bad["upper"], bad["lower"])
+    assert len(kept) == 7 and (kept.iloc[2]["upper"], kept.iloc[2]["lower"]) != (
+        bad["upper"],
+        bad["lower"],
+    )
     assert kept.iloc[2]["attempt"] == 1
 
 
-@pytest.mark.parametrize("line", ["stack-mux,0,a,b,why\n", "stack-mix,x,a,b,why\n", "stack-mix,0,a,b,\n"])
+@pytest.mark.parametrize(
+    "line", ["stack-mux,0,a,b,why\n", "stack-mix,x,a,b,why\n", "stack-mix,0,a,b,\n"]
+)
 def test_wrong_rejects_are_named(tmp_path, line):
     (tmp_path / "rejects.csv").write_text(HEADER + line)
     with pytest.raises(ValueError, match=r"rejects\.csv, line 2: takes stack-mix or stack-gen"):
@@ -107,16 +132,21 @@ def test_the_committed_rejects_are_readable():
 
 
 def test_no_pair_comes_twice(source, tmp_path):
-    table = build(source, tmp_path, images=60)
+    table = build(source, tmp_path, images=60, generator=None)
     mix = table[table["dataset"] == "stack-mix"]
     assert len(mix) == 60 and not mix.duplicated(["upper", "lower"]).any()
     with pytest.raises(ValueError, match=r"repeat an earlier one; takes more data\.val_images"):
-        build(source, tmp_path / "more", images=100)  # 6 images of a class make 30 pairs, 3 classes 90
+        build(
+            source, tmp_path / "more", images=100, generator=None
+        )  # 6 images of a class make 30 pairs, 3 classes 90
 
 
 def test_without_a_generator_stack_gen_is_empty(source, tmp_path):
     build(source, tmp_path, generator=None)
-    assert len(stacks.read(tmp_path, "stack-gen", 224)[1]) == 0 and len(stacks.read(tmp_path, "stack-mix", 224)[1]) == 7
+    assert (
+        len(stacked.read(tmp_path, "stack-gen", 224)[1]) == 0
+        and len(stacked.read(tmp_path, "stack-mix", 224)[1]) == 7
+    )
 
 
 def test_ready_images_are_taken_as_they_are(source, tmp_path):
@@ -124,32 +154,40 @@ def test_ready_images_are_taken_as_they_are(source, tmp_path):
     ready.mkdir(parents=True)
     Image.fromarray(np.full((224, 224, 3), 77, np.uint8)).save(ready / "one.png")
     build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
-    table, images = stacks.read(tmp_path / "out", "stack-mix", 224)
+    table, images = stacked.read(tmp_path / "out", "stack-mix", 224)
     assert table["label"].tolist() == [1] and (images[:] == 77).all()
 
 
 def test_pictures_read_what_is_asked_for(source, tmp_path):
     build(source, tmp_path)
-    table, images = stacks.read(tmp_path, "stack-mix", 224)
+    table, images = stacked.read(tmp_path, "stack-mix", 224)
     assert len(images) == 7 and torch.equal(images[2:4], torch.stack([images[2], images[3]]))
-    assert torch.equal(images[-1], read_image(tmp_path / table["path"].iloc[-1])) and len(images[7:]) == 0
+    assert (
+        torch.equal(images[-1], read_image(tmp_path / table["path"].iloc[-1]))
+        and len(images[7:]) == 0
+    )
 
 
 def test_what_lies_outside_the_datasets(source, tmp_path):
     table = build(source, tmp_path)
     validation = read_manifest(source, "val")
     used = {*table["upper"], *table["lower"]}
-    found = stacks.outside(validation, tmp_path, 224, 100, 0)
+    found = stacked.outside(validation, tmp_path, 224, 100, 0)
     names = ["/".join(file.parts[-2:]) for file in found.files]
     photographs = [name for name in used if "scene" not in name]
-    assert len(names) == len(set(names)) == len(validation) - len(photographs) and not used & set(names)
-    assert stacks.outside(validation, tmp_path, 224, 3, 0).files == found.files[:3]
+    assert len(names) == len(set(names)) == len(validation) - len(photographs) and not used & set(
+        names
+    )
+    assert stacked.outside(validation, tmp_path, 224, 3, 0).files == found.files[:3]
 
 
 def test_ready_stack_mix_images_are_of_the_right_size(source, tmp_path):
     (tmp_path / "ready").mkdir()
     Image.new("RGB", (230, 224)).save(tmp_path / "ready" / "wide.png")
-    with pytest.raises(ValueError, match=r"stacks\.mix_dir: .*wide\.png is 230 × 224; takes 224 × 224, cut at row 170"):
+    with pytest.raises(
+        ValueError,
+        match=r"stacks\.mix_dir: .*wide\.png is 230 × 224; takes 224 × 224, cut at row 170",
+    ):
         build(source, tmp_path / "out", mix_dir=str(tmp_path / "ready"))
 
 
@@ -158,7 +196,9 @@ def test_both_datasets_are_written_or_neither(source, tmp_path):
     before = {file: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.*"))}
     (tmp_path / "ready").mkdir()
     Image.new("RGB", (224, 224)).save(tmp_path / "ready" / "good.png")
-    (tmp_path / "ready" / "half.png").write_bytes((tmp_path / "ready" / "good.png").read_bytes()[:60])
+    (tmp_path / "ready" / "half.png").write_bytes(
+        (tmp_path / "ready" / "good.png").read_bytes()[:60]
+    )
     with pytest.raises(ValueError, match=r"half\.png"):
         build(source, tmp_path / "out", gen_dir=str(tmp_path / "ready"), seed=1)
     assert {file: file.read_bytes() for file in sorted((tmp_path / "out").rglob("*.*"))} == before
@@ -172,9 +212,11 @@ def test_ready_stack_gen_images_go_through_the_papers_preprocessing(source, tmp_
         coarse = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(size)
         coarse.save(tmp_path / "ready" / name)
     table = build(source, tmp_path / "out", gen_dir=str(tmp_path / "ready"), generator="folder")
-    rows, images = stacks.read(tmp_path / "out", "stack-gen", 224)
+    rows, images = stacked.read(tmp_path / "out", "stack-gen", 224)
     # The authors' own, on Pillow's images: Resize(256), CenterCrop(224); by name, in a flat folder.
-    theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()])
+    theirs = transforms.Compose(
+        [transforms.Resize(256), transforms.CenterCrop(224), transforms.PILToTensor()]
+    )
     for image, name in zip(images, ("a.jpg", "b.png"), strict=True):
         expected = theirs(Image.open(tmp_path / "ready" / name).convert("RGB"))
         assert (image.int() - expected.int()).abs().max() <= 1
@@ -188,39 +230,52 @@ def test_ready_images_need_no_others(source, tmp_path):
     (tmp_path / "ready" / "._one.png").write_bytes(b"what macOS puts beside it")
     (tmp_path / "rejects.csv").write_text(HEADER)
     settings = Stacks(images=2, mix_dir=str(tmp_path / "ready"), gen_dir=None, generator=None)
-    none = data.read_manifest(source, "val").iloc[:0]
-    table = stacks.build(settings, none, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
-    assert table["dataset"].tolist() == ["stack-mix"] and (stacks.read(tmp_path, "stack-mix", 224)[1][:] == 9).all()
+    none = loaders.read_manifest(source, "val").iloc[:0]
+    table = stacks.build(settings, none, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
+    assert (
+        table["dataset"].tolist() == ["stack-mix"]
+        and (stacked.read(tmp_path, "stack-mix", 224)[1][:] == 9).all()
+    )
 
 
 def test_only_animals_are_stacked(source, tmp_path):
-    manifest = data.read_manifest(source, "val")
+    manifest = loaders.read_manifest(source, "val")
     manifest["animal"] = manifest["class"] != "rabbit"
     (tmp_path / "rejects.csv").write_text(HEADER)
     settings = Stacks(images=6, mix_dir=None, gen_dir=None, generator=None)
-    table = stacks.build(settings, manifest, 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    table = stacks.build(settings, manifest, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
     assert sorted(table["class"]) == ["tiger"] * 3 + ["tortoise"] * 3
-    with pytest.raises(ValueError, match=r"none of the classes is an animal; takes data\.animals true"):
-        stacks.build(settings, manifest.assign(animal=False), 170, 224, 0, tmp_path, tmp_path / "rejects.csv")
+    with pytest.raises(
+        ValueError, match=r"none of the classes is an animal; takes data\.animals true"
+    ):
+        stacks.build(
+            settings, manifest.assign(animal=False), ZONE, 0, tmp_path, tmp_path / "rejects.csv"
+        )
 
 
 def test_the_papers_sampling():
     """100 of ImageNet's first 398 classes, each once; the 602 others never."""
     labels = np.repeat(np.arange(1000), 2)
-    manifest = pd.DataFrame({"label": labels, "class": [f"class {n}" for n in labels], "animal": labels < 398})
+    manifest = pd.DataFrame(
+        {"label": labels, "class": [f"class {n}" for n in labels], "animal": labels < 398}
+    )
     for seed in (0, 1):
-        drawn = [label for label, _ in stacks._sample_classes(manifest, 100, seed)]
+        places = stacks._places(manifest, 100, seed)
+        drawn = [place.label for place in places]
         assert len(set(drawn)) == 100 and max(drawn) < 398 and max(drawn) > 300
-    assert drawn != [label for label, _ in stacks._sample_classes(manifest, 100, 0)]
+        assert [place.index for place in places] == list(range(100))
+        assert [place.name for place in places] == [f"class {label}" for label in drawn]
+    assert drawn != [place.label for place in stacks._places(manifest, 100, 0)]
 
 
 def test_one_image_of_a_class_cannot_be_stacked(tmp_path):
-    manifest = pd.DataFrame({"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"], "split": "val",
-                             "animal": True})  # fmt: skip
+    manifest = pd.DataFrame(
+        {"label": [0, 0, 1], "class": ["a", "a", "b"], "path": ["x", "y", "z"]}
+    ).assign(split="val", animal=True)
     (tmp_path / "rejects.csv").write_text(HEADER)
+    settings = Stacks(images=2, mix_dir=None, gen_dir=None, generator=None)
     with pytest.raises(ValueError, match="class b has one validation image"):
-        stacks.build(Stacks(images=2, mix_dir=None, gen_dir=None, generator=None), manifest, 170, 224, 0, tmp_path,
-                     tmp_path / "rejects.csv")  # fmt: skip
+        stacks.build(settings, manifest, ZONE, 0, tmp_path, tmp_path / "rejects.csv")
 
 
 def test_larger_photographs_take_the_place_of_a_classs_images(source, tmp_path):
@@ -229,16 +284,21 @@ def test_larger_photographs_take_the_place_of_a_classs_images(source, tmp_path):
     for key, count in (("rabbit", 3), ("tiger", 1), ("unknown", 2)):  # one tiger can't be paired
         (tmp_path / "photos" / key).mkdir(parents=True)
         for n in range(count):
-            pixels[f"{key}/{n}.png"] = torch.randint(256, (3, 224, 224), dtype=torch.uint8,
-                                                     generator=torch.Generator().manual_seed(n))  # fmt: skip
-            Image.fromarray(pixels[f"{key}/{n}.png"].permute(1, 2, 0).numpy()).save(tmp_path / "photos" / key / f"{n}.png")
+            random, name = torch.Generator().manual_seed(n), f"{key}/{n}.png"
+            pixels[name] = torch.randint(256, (3, 224, 224), dtype=torch.uint8, generator=random)
+            image = Image.fromarray(pixels[name].permute(1, 2, 0).numpy())
+            image.save(tmp_path / "photos" / name)
     build(source, tmp_path / "out", photos=str(tmp_path / "photos"), generator=None)
-    table, images = stacks.read(tmp_path / "out", "stack-mix", 224)
+    table, images = stacked.read(tmp_path / "out", "stack-mix", 224)
     assert set(table["class"]) == {"rabbit", "tiger", "tortoise"}
     for row, image in zip(table.to_dict("records"), images, strict=True):
         assert (row["upper"] in pixels) == (row["lower"] in pixels) == (row["class"] == "rabbit")
         if row["upper"] in pixels:
-            assert torch.equal(image, stacks.stack(pixels[row["upper"]], pixels[row["lower"]], 170))
+            assert torch.equal(
+                image, stacks.stack(pixels[row["upper"]], pixels[row["lower"]], ZONE)
+            )
     shutil.rmtree(tmp_path / "photos" / "rabbit")
-    with pytest.raises(ValueError, match=r"stacks\.photos: .* has two photographs of none of the classes"):
+    with pytest.raises(
+        ValueError, match=r"stacks\.photos: .* has two photographs of none of the classes"
+    ):
         build(source, tmp_path / "out", photos=str(tmp_path / "photos"))

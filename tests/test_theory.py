@@ -11,20 +11,35 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from walls import beyond, definition_checks, sampling, theory
-from walls import theory_checks as checks
-from walls.models import CNN
+from walls.theory import checks, definition_checks, formulas, sampling
+from walls.theory.cnn import CNN
+from walls.theory.laws import (
+    FilterDraws,
+    ablation_law,
+    definitions,
+    expected_scores,
+    feature_gradient,
+    positive_probability,
+    rectified_share,
+    unit,
+    xgradcam,
+)
 
-# H, W, k, k' all different, so that no two sizes can be swapped unseen: h, w = 8, 6 and h', w' = 4, 3.
+# H, W, k, k' all different, so that no two sizes can be swapped unseen: h, w = 8, 6 and h', w' = 4,
+# 3.
 HEIGHT, WIDTH, KERNEL, POOL = 10, 8, 3, 2
 IMAGE = np.random.default_rng(5).uniform(0, 1, (HEIGHT, WIDTH))
 IMAGE[5:, 5:] = 0  # some black patches
-NORMS = np.array([[np.sqrt((IMAGE[i : i + 3, j : j + 3] ** 2).sum()) for j in range(6)] for i in range(8)])
+NORMS = np.array(
+    [[np.sqrt((IMAGE[i : i + 3, j : j + 3] ** 2).sum()) for j in range(6)] for i in range(8)]
+)
 TAU = 0.7
 
 
 def mean_root(filters: int) -> float:
-    """E[√Y]/(τ‖m‖) by E[√Y] = ∫ (1 - E[exp(-tY)]) t^(-3/2) dt / (2√π), E[exp(-tZ⁺²)] = ½ + ½ (1 + 2t)^(-½)."""
+    """E[√Y]/(τ‖m‖) by E[√Y] = ∫ (1 - E[exp(-tY)]) t^(-3/2) dt / (2√π), E[exp(-tZ⁺²)] = ½ + ½ (1 +
+    2t)^(-½).
+    """
 
     def integrand(s: float) -> float:  # t = s²
         return (1 - (0.5 + 0.5 / np.sqrt(1 + 2 * s * s)) ** filters) * 2 / (s * s)
@@ -36,7 +51,7 @@ def mean_root(filters: int) -> float:
 
 @pytest.mark.parametrize("filters", [1, 2, 3, 21, 64, 1000])
 def test_mean_chi_by_laplace_transform(filters):
-    assert theory.mean_chi(filters) == pytest.approx(mean_root(filters), rel=1e-7)
+    assert formulas.mean_chi(filters) == pytest.approx(mean_root(filters), rel=1e-7)
 
 
 @pytest.mark.parametrize("filters", [1, 4, 21, 300])
@@ -44,56 +59,73 @@ def test_mean_chi_in_multiple_precision(filters):
     with mpmath.workdps(50):
         exact = (
             sum(
-                mpmath.sqrt(2) * mpmath.binomial(filters, k) * mpmath.gammaprod([(k + 1) / 2], [k / 2])
+                mpmath.sqrt(2)
+                * mpmath.binomial(filters, k)
+                * mpmath.gammaprod([(k + 1) / 2], [k / 2])
                 for k in map(mpmath.mpf, range(1, filters + 1))
             )
             / mpmath.mpf(2) ** filters
         )
-    assert theory.mean_chi(filters) == pytest.approx(float(exact), rel=1e-12)
+    assert formulas.mean_chi(filters) == pytest.approx(float(exact), rel=1e-12)
 
 
 def test_mean_chi_for_a_hundred_thousand_filters():
     start = time.perf_counter()
-    value = theory.mean_chi(100_000)
+    value = formulas.mean_chi(100_000)
     assert time.perf_counter() - start < 1
     assert value == pytest.approx(np.sqrt(50_000) * (1 - 5 / 800_000), rel=1e-9)
 
 
 @pytest.mark.parametrize("masked_rows, cells", [(None, 6), (0, 12), (1, 9), (2, 6), (3, 3), (4, 0)])
 def test_expected_gradcam_with_typed_sizes(masked_rows, cells):
-    ours = theory.expected_gradcam(IMAGE, 30, KERNEL, POOL, TAU, masked_rows)
+    ours = formulas.expected_gradcam(IMAGE, 30, KERNEL, POOL, TAU, masked_rows)
     by_hand = TAU**2 * np.sqrt(cells) / (48 * np.sqrt(2 * np.pi)) * mean_root(30) * NORMS
     np.testing.assert_allclose(ours, by_hand, rtol=1e-7)
 
 
 def test_lower_bound_with_typed_sizes():
     for filters in (21, 64):
-        by_hand = (filters - 20) / np.sqrt(filters) * np.sqrt(12 / (16 * np.pi)) * TAU**2 / 48 * NORMS
-        np.testing.assert_allclose(theory.lower_bound(IMAGE, filters, KERNEL, POOL, TAU), by_hand, rtol=1e-13)
+        by_hand = (
+            (filters - 20) / np.sqrt(filters) * np.sqrt(12 / (16 * np.pi)) * TAU**2 / 48 * NORMS
+        )
+        np.testing.assert_allclose(
+            formulas.lower_bound(IMAGE, filters, KERNEL, POOL, TAU), by_hand, rtol=1e-13
+        )
 
 
 def test_bounds_and_limit_enclose_the_expectation():
-    assert (theory.moment_bound(IMAGE, 1, KERNEL, POOL, TAU) <= 0).all()  # of one filter it says nothing
+    assert (
+        formulas.moment_bound(IMAGE, 1, KERNEL, POOL, TAU) <= 0
+    ).all()  # of one filter it says nothing
     for filters in (3, 21, 64, 1000, 100_000):
         setting = (IMAGE, filters, KERNEL, POOL, TAU)
-        exact, limit = theory.expected_gradcam(*setting), theory.large_v_limit(*setting)
-        ours = theory.moment_bound(*setting)
+        exact, limit = formulas.expected_gradcam(*setting), formulas.large_v_limit(*setting)
+        ours = formulas.moment_bound(*setting)
         by_hand = (1 - 5 / (2 * filters)) * np.sqrt(filters * 6 / (4 * np.pi)) * TAU**2 / 48 * NORMS
         np.testing.assert_allclose(ours, by_hand, rtol=1e-13)
-        assert (ours <= exact * (1 + 1e-9)).all() and (exact <= limit * (1 + 1e-9)).all() and ours.max() > 0
+        assert (
+            (ours <= exact * (1 + 1e-9)).all()
+            and (exact <= limit * (1 + 1e-9)).all()
+            and ours.max() > 0
+        )
         if filters > 20:
-            assert (theory.lower_bound(*setting) <= ours * (1 + 1e-12)).all()
-    for bound in (theory.large_v_limit, theory.moment_bound):  # 9 cells seen instead of 6
+            assert (formulas.lower_bound(*setting) <= ours * (1 + 1e-12)).all()
+    for bound in (formulas.large_v_limit, formulas.moment_bound):  # 9 cells seen instead of 6
         np.testing.assert_allclose(bound(*setting, 1), np.sqrt(9 / 6) * bound(*setting), rtol=1e-13)
     lit = exact > 0
-    np.testing.assert_allclose(theory.lower_bound(*setting)[lit] / exact[lit], 1 / np.sqrt(2), rtol=3e-4)
+    np.testing.assert_allclose(
+        formulas.lower_bound(*setting)[lit] / exact[lit], 1 / np.sqrt(2), rtol=3e-4
+    )
     np.testing.assert_allclose(limit[lit] / exact[lit], 1, rtol=1e-5)
 
 
 def test_papers_bound_is_this_share_of_the_expectation():
     shares = {21: 0.03, 64: 0.49, 256: 0.65}
     for filters, share in shares.items():
-        exact, bound = (f(IMAGE, filters, KERNEL, POOL, TAU) for f in (theory.expected_gradcam, theory.lower_bound))
+        exact, bound = (
+            f(IMAGE, filters, KERNEL, POOL, TAU)
+            for f in (formulas.expected_gradcam, formulas.lower_bound)
+        )
         assert (bound / np.where(exact > 0, exact, 1)).max() == pytest.approx(share, abs=0.005)
 
 
@@ -108,7 +140,9 @@ def test_expectation_against_whole_networks_by_autograd():
             (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
             maps.append((gradient.mean((2, 3), keepdim=True) * b.detach()).sum(1)[0].relu().numpy())
         mean, error = np.mean(maps, 0), np.std(maps, 0, ddof=1) / np.sqrt(3000)
-        exact = theory.expected_gradcam(IMAGE, filters, KERNEL, POOL, TAU, masked, widths=sizes[:-1])
+        exact = formulas.expected_gradcam(
+            IMAGE, filters, KERNEL, POOL, TAU, masked, widths=sizes[:-1]
+        )
         assert (np.abs(mean - exact) <= 4 * error).all()
         assert (error[exact > 0] < 0.1 * exact[exact > 0]).all()
 
@@ -117,7 +151,7 @@ def test_monte_carlo_agrees_at_every_position_and_count_of_filters():
     for masked in (None, 3):
         sampled = sampling.gradcam(IMAGE, (1, 4, 21, 64), KERNEL, POOL, TAU, 20_000, 1, masked)
         for filters, (mean, error) in sampled.items():
-            exact = theory.expected_gradcam(IMAGE, filters, KERNEL, POOL, TAU, masked)
+            exact = formulas.expected_gradcam(IMAGE, filters, KERNEL, POOL, TAU, masked)
             assert (np.abs(mean - exact) <= 4 * error).all(), filters
             assert (error[exact > 0] < 0.03 * exact[exact > 0]).all()  # it would see 12%
 
@@ -125,7 +159,7 @@ def test_monte_carlo_agrees_at_every_position_and_count_of_filters():
 def test_depth_by_monte_carlo():
     sampled = sampling.gradcam_by_depth(IMAGE, 6, KERNEL, POOL, TAU, 5, 4, 20_000, 2)
     for depth, (mean, error) in sampled.items():
-        exact = theory.expected_gradcam(IMAGE, 6, KERNEL, POOL, TAU, widths=(5,) * (depth - 1))
+        exact = formulas.expected_gradcam(IMAGE, 6, KERNEL, POOL, TAU, widths=(5,) * (depth - 1))
         assert (np.abs(mean - exact) <= 4 * error).all(), depth
 
 
@@ -148,55 +182,65 @@ def test_depth_by_monte_carlo():
 def test_bad_input_is_named(arguments, words):
     good = {"image": IMAGE, "filters": 30, "kernel": KERNEL, "pool": POOL, "tau": TAU}
     with pytest.raises(ValueError) as error:
-        theory.expected_gradcam(**(good | arguments))
+        formulas.expected_gradcam(**(good | arguments))
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
 def test_the_smallest_and_the_largest_kernel():
     """k = 1: every pixel is a patch; k = H = W: the image is the only one."""
     image = np.arange(16).reshape(4, 4) / 16
-    one, all_of_it = theory.sizes(image, 1, 2), theory.sizes(image, 4, 1, 0)
+    one, all_of_it = formulas.sizes(image, 1, 2), formulas.sizes(image, 4, 1, 0)
     assert (one.rows, one.columns, one.pooled_rows, one.masked_rows) == (4, 4, 2, 1)
-    assert (all_of_it.rows, all_of_it.columns) == (1, 1) and (theory.patches(image, 4)[0, 0] == image).all()
-    whole = theory.patches((16 * image).astype(np.uint8), 1)
+    assert (all_of_it.rows, all_of_it.columns) == (1, 1) and (
+        formulas.patches(image, 4)[0, 0] == image
+    ).all()
+    whole = formulas.patches((16 * image).astype(np.uint8), 1)
     assert whole.dtype == np.float64 and (whole[:, :, 0, 0] == 16 * image).all()
     with pytest.raises(ValueError) as error:
-        theory.sizes(image[None], 1, 2)
+        formulas.sizes(image[None], 1, 2)
     assert str(error.value) == "image: got shape (1, 4, 4); takes a grayscale image (H, W)"
     with pytest.raises(ValueError) as error:
-        theory.as_image([["a"]])
-    assert str(error.value) == "image: got what is no array of numbers; takes a grayscale image (H, W)"
+        formulas.as_image([["a"]])
+    assert (
+        str(error.value) == "image: got what is no array of numbers; takes a grayscale image (H, W)"
+    )
 
 
 def test_mean_chi_takes_a_count():
     with pytest.raises(ValueError) as error:
-        theory.mean_chi(0)
+        formulas.mean_chi(0)
     assert str(error.value) == "count: got 0; takes a whole number of at least 1"
 
 
 def test_bound_takes_more_than_twenty_filters():
     for filters in (1, 20):
-        with pytest.raises(ValueError, match=f"filters: got {filters}; the bound of Theorem 1 takes more than 20"):
-            theory.lower_bound(IMAGE, filters, KERNEL, POOL, TAU)
+        with pytest.raises(
+            ValueError, match=f"filters: got {filters}; the bound of Theorem 1 takes more than 20"
+        ):
+            formulas.lower_bound(IMAGE, filters, KERNEL, POOL, TAU)
     for grey, words in ((1, "h' = 7 is odd"), (2, "outside")):
         with pytest.raises(ValueError, match=words):
-            theory.lower_bound(np.full((8, 8), grey), 30, 2, 1, TAU)
+            formulas.lower_bound(np.full((8, 8), grey), 30, 2, 1, TAU)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 @pytest.mark.parametrize("filters", [1, 3])
 def test_proposition_1_against_autograd_and_the_sum_over_paths(depth, filters):
     for seed in range(5):
-        model = CNN((HEIGHT, WIDTH), filters, KERNEL, POOL, (4,) * (depth - 1) + (1,), tau=TAU, seed=seed)
+        model = CNN(
+            (HEIGHT, WIDTH), filters, KERNEL, POOL, (4,) * (depth - 1) + (1,), tau=TAU, seed=seed
+        )
         b = model.features(torch.from_numpy(IMAGE)[None, None]).detach().requires_grad_()
         (gradient,) = torch.autograd.grad(model.head(b).sum(), b)
         weights = [w.numpy() for w in model.dense_weights()]
-        net = theory.forward(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
+        net = formulas.forward(
+            IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL
+        )
         a = model.features[0](torch.from_numpy(IMAGE)[None, None]).detach().numpy()[0]
         np.testing.assert_allclose(net["A"], a, atol=1e-14)
         np.testing.assert_allclose(net["B"], b.detach().numpy()[0], atol=1e-14)
         np.testing.assert_allclose(net["a"][-1], model.head(b).detach().numpy()[0], atol=1e-13)
-        alpha = theory.gradcam_coefficients(weights, net["a"], 48)
+        alpha = formulas.gradcam_coefficients(weights, net["a"], 48)
         scale = max(np.abs(alpha).max(), 1e-3)
         assert np.abs(alpha - gradient[0].mean((1, 2)).numpy()).max() <= 1e-12 * scale
         brute = sum(
@@ -207,17 +251,25 @@ def test_proposition_1_against_autograd_and_the_sum_over_paths(depth, filters):
             for path in itertools.product(range(4), repeat=depth - 1)
         )  # fmt: skip
         assert np.abs(alpha - brute / 48).max() <= 1e-12 * scale
-        rho = theory.score_gradient(weights, net["a"])
-        np.testing.assert_allclose(beyond.feature_gradient(net["B"], rho, POOL), gradient[0].numpy(), atol=1e-13)
+        rho = formulas.score_gradient(weights, net["a"])
+        np.testing.assert_allclose(
+            feature_gradient(net["B"], rho, POOL), gradient[0].numpy(), atol=1e-13
+        )
 
 
 def test_covariance_by_its_definition_and_by_sampling():
-    sigma = theory.covariance(IMAGE, KERNEL, TAU)
+    sigma = formulas.covariance(IMAGE, KERNEL, TAU)
     i, j, p, q = 1, 2, 3, 1
     entry = TAU**2 * np.trace(IMAGE[i : i + 3, j : j + 3].T @ IMAGE[p : p + 3, q : q + 3])
     assert sigma[i * 6 + j, p * 6 + q] == pytest.approx(entry, rel=1e-13)
     filters = TAU * np.random.default_rng(0).normal(size=(40_000, 1, 3, 3))
-    a = torch.nn.functional.conv2d(torch.from_numpy(IMAGE)[None, None], torch.from_numpy(filters))[0].flatten(1).numpy()
+    a = (
+        torch.nn.functional.conv2d(torch.from_numpy(IMAGE)[None, None], torch.from_numpy(filters))[
+            0
+        ]
+        .flatten(1)
+        .numpy()
+    )
     error = np.sqrt((np.outer(np.diag(sigma), np.diag(sigma)) + sigma**2) / len(a))
     assert (np.abs(a.T @ a / len(a) - sigma) <= 4.5 * error + 1e-12).all()
     assert np.linalg.matrix_rank(sigma) == 9
@@ -225,11 +277,17 @@ def test_covariance_by_its_definition_and_by_sampling():
 
 def test_lemmas_by_integration():
     for mu, tau in ((-1.0, 0.5), (0.0, 2.0), (1.5, 0.8)):
-        mean = integrate.quad(lambda x, m=mu, t=tau: x * stats.norm.pdf(x, m, t), 0, 40, points=[2.0], epsabs=1e-13)[0]
-        assert theory.rectified_mean(mu, tau) == pytest.approx(mean, rel=1e-9)
-    first, fourth = (integrate.quad(lambda x, n=n: x**n * stats.norm.pdf(x, 0, 1.7), 0, 40)[0] for n in (2, 4))
-    assert theory.squared_rectified_moments(1.7) == pytest.approx((first, fourth - first**2), rel=1e-9)
-    assert theory.convolution_variance([[1, 2], [0, 3]], 0.5) == pytest.approx(14 / 4)
+        mean = integrate.quad(
+            lambda x, m=mu, t=tau: x * stats.norm.pdf(x, m, t), 0, 40, points=[2.0], epsabs=1e-13
+        )[0]
+        assert formulas.rectified_mean(mu, tau) == pytest.approx(mean, rel=1e-9)
+    first, fourth = (
+        integrate.quad(lambda x, n=n: x**n * stats.norm.pdf(x, 0, 1.7), 0, 40)[0] for n in (2, 4)
+    )
+    assert formulas.squared_rectified_moments(1.7) == pytest.approx(
+        (first, fourth - first**2), rel=1e-9
+    )
+    assert formulas.convolution_variance([[1, 2], [0, 3]], 0.5) == pytest.approx(14 / 4)
 
 
 def test_definitions_against_pytorch_grad_cam():
@@ -243,16 +301,21 @@ def test_definitions_against_pytorch_grad_cam():
 
 
 def test_coefficients_by_hand_and_how_far_the_library_is_from_them():
-    """Definitions 2 and 3 cell by cell, ∇_B f by autograd; pytorch-grad-cam's factors are hw = 48 and 1."""
+    """Definitions 2 and 3 cell by cell, ∇_B f by autograd; pytorch-grad-cam's factors are hw = 48
+    and 1.
+    """
     model = CNN((HEIGHT, WIDTH), 3, KERNEL, POOL, (4, 1), tau=TAU, seed=3)
     torch.nn.init.constant_(model.features[0].weight[2], -1)  # a dead filter
     b = model.features(torch.from_numpy(IMAGE)[None, None]).detach().requires_grad_()
     g, maps = torch.autograd.grad(model.head(b).sum(), b)[0][0].numpy(), b.detach()[0].numpy()
     weights = [w.numpy() for w in model.dense_weights()]
-    ours = beyond.definitions(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
+    ours = definitions(IMAGE, model.features[0].weight.detach().numpy()[:, 0], weights, POOL)
     share = [(maps[v] * g[v]).sum() / maps[v].sum() / 48 for v in (0, 1)]
     assert ours["XGradCAM"] == pytest.approx([*share, 0], rel=1e-12)
-    literal = [sum(x**3 / (2 * x**2 + m.sum() * x**3) / 48 for x in d[d > 0]) for m, d in zip(maps, g, strict=True)]
+    literal = [
+        sum(x**3 / (2 * x**2 + m.sum() * x**3) / 48 for x in d[d > 0])
+        for m, d in zip(maps, g, strict=True)
+    ]
     np.testing.assert_allclose(ours["GradCAM++"], literal, rtol=1e-12)
     for name, row in definition_checks.definitions(IMAGE, KERNEL, POOL, TAU, 3, filters=4).items():
         if "Score" not in name:  # its deviation is no factor
@@ -272,8 +335,8 @@ def test_hirescam_and_layercam_vanish_behind_the_wall_at_any_depth():
 def test_dead_filters_and_constant_maps_become_zero():
     b = np.zeros((2, 3, 3))
     b[1] = 1
-    assert beyond.normalise(np.array([[[1.0, 3, 2]], [[4, 4, 4]]])).tolist() == [[[0, 1, 0.5]], [[0, 0, 0]]]
-    assert beyond.xgradcam(np.ones((2, 3, 3)), b, b.sum((1, 2))).tolist() == [0, pytest.approx(1 / 9)]
+    assert unit(np.array([[[1.0, 3, 2]], [[4, 4, 4]]])).tolist() == [[[0, 1, 0.5]], [[0, 0, 0]]]
+    assert xgradcam(np.ones((2, 3, 3)), b, b.sum((1, 2))).tolist() == [0, pytest.approx(1 / 9)]
 
 
 def test_opticam_finds_a_maximum():
@@ -286,25 +349,29 @@ def test_rectified_share_by_integration(s):
     def integrand(w: float) -> float:
         return w / (2 + s * w) * stats.norm.pdf(w, 0, TAU)
 
-    value = integrate.quad(integrand, 0, 14 * TAU, points=[1e-3, 1e-2, 0.1], epsabs=0, epsrel=1e-11, limit=500)[0]
-    assert float(beyond.rectified_share(s, TAU)) == pytest.approx(value, rel=1e-9)
+    value = integrate.quad(
+        integrand, 0, 14 * TAU, points=[1e-3, 1e-2, 0.1], epsabs=0, epsrel=1e-11, limit=500
+    )[0]
+    assert float(rectified_share(s, TAU)) == pytest.approx(value, rel=1e-9)
 
 
 def test_laws_beyond_gradcam_against_sampled_networks():
     rows, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 20_000, 4, filters=3)
     for name, row in (rows | tail).items():
         assert row["holds"], (name, row)
-    assert tail["AblationCAM, t = 1e+06"]["t P, law"] == pytest.approx(tail["AblationCAM, t = 3"]["limit E[γ]/π"], rel=1e-4)
+    assert tail["AblationCAM, t = 1e+06"]["t P, law"] == pytest.approx(
+        tail["AblationCAM, t = 3"]["limit E[γ]/π"], rel=1e-4
+    )
     assert rows["AblationCAM"]["P(> 0)"] > 0.55 and rows["GradCAM"]["P, law"] == 0.5 * (1 - 2**-3)
     assert rows["XGradCAM"]["mean"] > 0 and rows["GradCAM++"]["mean"] > 0
     laws = [sampling.filter_draws(IMAGE, v, KERNEL, POOL, TAU, 20_000, 7, (6, 2)) for v in (2, 8)]
-    few, many = (beyond.expected_scores(law)["GradCAM++"] for law in laws)
+    few, many = (expected_scores(law)["GradCAM++"] for law in laws)
     assert many[0] / few[0] == pytest.approx(4, rel=0.05)  # linear in V
 
 
 def test_ablationcam_is_cauchy_given_the_filters():
     b, c = np.array([[0.3, 1.0, 0.0]]), np.array([[1.0, 0.5, 2.0]])
-    (location,), (scale,) = beyond.ablation_law(beyond.FilterDraws(b, c, c, 6, 48, TAU))
+    (location,), (scale,) = ablation_law(FilterDraws(b, c, c, 6, 48, TAU))
     weights = TAU * c * np.random.default_rng(0).normal(size=(100_000, 3))
     ratio = (weights * b).sum(1) / weights.sum(1)
     assert stats.kstest(ratio, "cauchy", (location, scale)).pvalue > 1e-3
@@ -312,22 +379,39 @@ def test_ablationcam_is_cauchy_given_the_filters():
 
 
 def test_laws_given_two_draws_of_filters_by_hand():
-    """Two filters, two draws, τ = 2, n = 5, hw = 50: each law's mean and its standard error, |x - x'|/2."""
-    b, c, s = np.array([[3.0, 4], [0, 6]]), np.array([[1.0, 2], [0, 0.5]]), np.array([[8.0, 4], [0, 3]])
-    draws, half = beyond.FilterDraws(b, c, s, 5, 50, 2.0), 1 / np.sqrt(2 * np.pi)
-    psi = [[integrate.quad(lambda w, t=t: w / (2 + t * w) * stats.norm.pdf(w, 0, 2), 0, 28)[0] for t in row] for row in s]
+    """Two filters, two draws, τ = 2, n = 5, hw = 50: each law's mean and its standard error, |x -
+    x'|/2.
+    """
+    b, c, s = (
+        np.array([[3.0, 4], [0, 6]]),
+        np.array([[1.0, 2], [0, 0.5]]),
+        np.array([[8.0, 4], [0, 3]]),
+    )
+    draws, half = FilterDraws(b, c, s, 5, 50, 2.0), 1 / np.sqrt(2 * np.pi)
+    psi = [
+        [
+            integrate.quad(lambda w, t=t: w / (2 + t * w) * stats.norm.pdf(w, 0, 2), 0, 28)[0]
+            for t in row
+        ]
+        for row in s
+    ]
     given = {
         "GradCAM": [2 * np.sqrt(5) / 50 * half * root for root in (5, 6)],
         "XGradCAM": [2 / 50 * half * root for root in (np.hypot(3 / 8, 4 * 2 / 4), 6 * 0.5 / 3)],
         "GradCAM++": [5 / 50 * np.dot(x, p) for x, p in zip(b, psi, strict=True)],
         "AblationCAM, undivided": [2 * half * root for root in (np.hypot(3, 8), 3)],
     }
-    found = beyond.expected_scores(draws)
+    found = expected_scores(draws)
     for name in found | given:
-        assert found[name] == pytest.approx((sum(given[name]) / 2, abs(np.diff(given[name])[0]) / 2), rel=1e-7), name
-    chances = beyond.positive_probability(draws)
+        assert found[name] == pytest.approx(
+            (sum(given[name]) / 2, abs(np.diff(given[name])[0]) / 2), rel=1e-7
+        ), name
+    chances = positive_probability(draws)
     assert (chances["ScoreCAM"], chances["GradCAM++"]) == pytest.approx((3 / 4, 1 - (33 / 64) ** 2))
-    assert [law.tolist() for law in beyond.ablation_law(draws)] == [[pytest.approx(3.8), 6], [pytest.approx(0.4), 0]]
+    assert [law.tolist() for law in ablation_law(draws)] == [
+        [pytest.approx(3.8), 6],
+        [pytest.approx(0.4), 0],
+    ]
 
 
 def test_a_planted_error_fails_the_notebooks_own_checks(monkeypatch):
@@ -338,41 +422,77 @@ def test_a_planted_error_fails_the_notebooks_own_checks(monkeypatch):
         ("mean_chi", 1.2, lambda: checks.depths(*cnn, 5000, 0)[0]),
         ("covariance", 1.2, lambda: dict([checks.network(*cnn, 5000, 0).popitem()])),
         ("gradcam_coefficients", 1 + 1e-9, lambda: checks.proposition_1(*cnn, 0)),
-        ("rectified_mean", 1 + 1e-6, lambda: dict(list(checks.lemmas(IMAGE[:3, :3], TAU, 1000, 0).items())[:3])),
+        (
+            "rectified_mean",
+            1 + 1e-6,
+            lambda: dict(list(checks.lemmas(IMAGE[:3, :3], TAU, 1000, 0).items())[:3]),
+        ),
     ]
-    for name, factor, rows in planted + [(name, np.nan, rows) for name, _, rows in planted if name != "covariance"]:
+    for name, factor, rows in planted + [
+        (name, np.nan, rows) for name, _, rows in planted if name != "covariance"
+    ]:
         assert all(row["holds"] for row in rows().values()), name
-        right = getattr(theory, name)
+        right = getattr(formulas, name)
         with monkeypatch.context() as patch:
-            patch.setattr(theory, name, lambda *a, right=right, by=factor, **k: by * right(*a, **k))
+            patch.setattr(
+                formulas, name, lambda *a, right=right, by=factor, **k: by * right(*a, **k)
+            )
             assert not any(row["holds"] for row in rows().values()), name
-    worst = [checks._errors(np.array([0.1, -0.5, d]), np.array([0.1, 0.1, 0])) for d in (0, 0.1, np.nan)]
+    worst = [
+        checks._errors(np.array([0.1, -0.5, d]), np.array([0.1, 0.1, 0])) for d in (0, 0.1, np.nan)
+    ]
     assert worst == [pytest.approx(5), 999, 999]
 
 
 def test_what_the_figures_and_tables_show():
     setting, at = (IMAGE, KERNEL, POOL, TAU), checks.dead_pixel(IMAGE, KERNEL, POOL)
-    assert NORMS[at] == NORMS[6:].max() and min(at[0], checks.dead_pixel(IMAGE[::-1], KERNEL, POOL)[0]) >= 6  # all unseen
-    lines = (theory.expected_gradcam, theory.large_v_limit, theory.moment_bound, theory.lower_bound)
-    for line, (filters, values) in zip(lines, checks.curves(*setting, at).values(), strict=True):
+    assert (
+        NORMS[at] == NORMS[6:].max()
+        and min(at[0], checks.dead_pixel(IMAGE[::-1], KERNEL, POOL)[0]) >= 6
+    )  # all unseen
+    lines = (
+        formulas.expected_gradcam,
+        formulas.large_v_limit,
+        formulas.moment_bound,
+        formulas.lower_bound,
+    )
+    for line, (filters, values) in zip(
+        lines, checks.expectation_curves(*setting, at).values(), strict=True
+    ):
         assert values[-9] == line(IMAGE, filters[-9], KERNEL, POOL, TAU)[at]
-    rows, (exact, bound) = checks.large_v(), (f(IMAGE, 100, KERNEL, POOL, TAU)[at] for f in (lines[0], lines[3]))
-    assert rows["V = 100"]["Eq. 5 / exact"] == pytest.approx(bound / exact) and all(row["holds"] for row in rows.values())
-    maps, scores = checks.method_maps(*setting, 30, 1, 3), sampling.methods(IMAGE, 3, *setting[1:], 30, 1, range(48))
+    rows, (exact, bound) = (
+        checks.large_v(),
+        (f(IMAGE, 100, KERNEL, POOL, TAU)[at] for f in (lines[0], lines[3])),
+    )
+    assert rows["V = 100"]["Eq. 5 / exact"] == pytest.approx(bound / exact) and all(
+        row["holds"] for row in rows.values()
+    )
+    maps, scores = (
+        checks.method_maps(*setting, 30, 1, 3),
+        sampling.methods(IMAGE, 3, *setting[1:], 30, 1, range(48)),
+    )
     for name, values in scores.items():
-        np.testing.assert_array_equal(maps[name].ravel(), (np.median if name == "AblationCAM" else np.mean)(values, axis=0))
+        np.testing.assert_array_equal(
+            maps[name].ravel(), (np.median if name == "AblationCAM" else np.mean)(values, axis=0)
+        )
 
 
 def test_a_tail_that_misses_its_limit_does_not_hold(monkeypatch):
     law = checks.beyond.ablation_tail
-    monkeypatch.setattr(checks.beyond, "ablation_tail", lambda draws, t: law(draws, t) * (1.02 if t > 100 else 1))
+    monkeypatch.setattr(
+        checks.beyond, "ablation_tail", lambda draws, t: law(draws, t) * (1.02 if t > 100 else 1)
+    )
     _, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 2_000, 4, filters=3)
     assert [row["holds"] for row in tail.values()] == [True] * 4 + [False] * 2
 
 
 def test_windows_are_in_reading_order_only_by_their_width():
     """14 windows a row: dividing by k' = 2 has the first two right; where k' is w', it has all."""
-    assert definition_checks._misplaced(14, 14, 2) == {"paper": 194 / 196, "ours": 0.0, "holds": True}
+    assert definition_checks._misplaced(14, 14, 2) == {
+        "paper": 194 / 196,
+        "ours": 0.0,
+        "holds": True,
+    }
     assert definition_checks._misplaced(3, 4, 4) == {"paper": 0.0, "ours": 0.0, "holds": True}
 
 
@@ -386,26 +506,38 @@ def test_slips_have_their_numbers():
 
 
 def test_eq_3_taken_literally_loses_silent_windows():
-    """By hand: a single filter that answers nowhere. C' = 0, so the literal gradient is 0 and Proposition 1's isn't."""
+    """By hand: a single filter that answers nowhere. C' = 0, so the literal gradient is 0 and
+    Proposition 1's isn't.
+    """
     weights = [np.arange(1.0, 13.0).reshape(1, 1, 4, 3)]
-    net = theory.forward(IMAGE, -np.ones((1, 3, 3)), weights, POOL)
+    net = formulas.forward(IMAGE, -np.ones((1, 3, 3)), weights, POOL)
     assert not net["C"].any()
-    assert theory.gradcam_coefficients(weights, net["a"], 48) == pytest.approx([78 / 48])
-    assert theory.gradcam_coefficients([*weights, np.ones((1, 1))], [np.zeros(1), np.zeros(1)], 48) == [0]  # 1{0 > 0} = 0
+    assert formulas.gradcam_coefficients(weights, net["a"], 48) == pytest.approx([78 / 48])
+    assert formulas.gradcam_coefficients(
+        [*weights, np.ones((1, 1))], [np.zeros(1), np.zeros(1)], 48
+    ) == [0]  # 1{0 > 0} = 0
 
 
 def test_figure_3_shows_a_score_where_nothing_is_seen():
-    values, rows = definition_checks.figure_3(theory.load_image("digits"), 2, 2, 1.0, 64, 1, 0)
+    values, rows = definition_checks.figure_3(formulas.load_image("digits"), 2, 2, 1.0, 64, 1, 0)
     row = rows["GradCAM in the dead zone"]
     assert (row["dead rows of ξ"], row["dead rows of B"]) == (14, 14)
     assert row["logits unchanged"] and values[14:].max() > 0
 
 
 def test_rows_are_written_and_shown(tmp_path: Path, capsys):
-    rows = {"one": {"difference": 3e-9, "errors": 1.234, "holds": True}, "two": {"exact": 0.123456789, "holds": False}}
-    assert checks.write({"part": rows}, tmp_path / "theory.json") == "1 of 2 checks hold; not: part: two"
+    rows = {
+        "one": {"difference": 3e-9, "errors": 1.234, "holds": True},
+        "two": {"exact": 0.123456789, "holds": False},
+    }
+    assert (
+        checks.write({"part": rows}, tmp_path / "theory.json")
+        == "1 of 2 checks hold; not: part: two"
+    )
     written = json.loads((tmp_path / "theory.json").read_text())
-    assert written["part: two"] == {"exact": 0.123457, "holds": False} and written["failed"] == ["part: two"]
+    assert written["part: two"] == {"exact": 0.123457, "holds": False} and written["failed"] == [
+        "part: two"
+    ]
     checks.show(rows)
     shown = "difference errors holds exact one < 1e-8 1.2 True - two - - False 0.123"
     assert capsys.readouterr().out.split() == shown.split()

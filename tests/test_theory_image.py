@@ -9,11 +9,12 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 
-from walls import paths, sampling, theory
+from walls.base import paths
+from walls.theory import formulas, sampling
 
 
 def test_digit():
-    image = theory.load_image("digits")
+    image = formulas.load_image("digits")
     assert image.shape == (29, 29) and image.min() == 0 and 0.95 < image.max() <= 1
     assert not image[0].any() and not image[:, -1].any() and image.dtype == np.float64
     at = np.clip((np.arange(28) + 0.5) * 8 / 28 - 0.5, 0, 7)  # a pixel's place among the eight
@@ -23,7 +24,7 @@ def test_digit():
     np.testing.assert_allclose(image[1:, :-1], both, atol=1e-15)
     assert digits.target[32] == 5
     with pytest.raises(ValueError, match="takes 'digits' or 'mnist'"):
-        theory.load_image("emnist")
+        formulas.load_image("emnist")
 
 
 def test_mnist_is_read_where_it_lies(tmp_path, monkeypatch):
@@ -35,7 +36,7 @@ def test_mnist_is_read_where_it_lies(tmp_path, monkeypatch):
     with gzip.open(folder / "t10k-images-idx3-ubyte.gz", "wb") as file:
         file.write(bytes(16) + pixels.tobytes())
     monkeypatch.chdir(tmp_path)
-    image = theory.load_image("mnist")
+    image = formulas.load_image("mnist")
     assert image.dtype == np.float64
     np.testing.assert_array_equal(image, np.pad(pixels[15] / 255, ((1, 0), (0, 1))))
 
@@ -51,7 +52,7 @@ def test_mnist_is_downloaded_below_the_projects_root(tmp_path, monkeypatch):
     (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torchvision.datasets, "MNIST", Downloaded)
-    assert (theory.load_image("mnist")[1:, :-1] == 15 / 255).all()
+    assert (formulas.load_image("mnist")[1:, :-1] == 15 / 255).all()
     assert asked == [(tmp_path / "data", False, True)]
 
 
@@ -64,10 +65,10 @@ def test_mnist_digit(tmp_path, monkeypatch):
     target.parent.mkdir(parents=True)
     shutil.copy(raw, target)
     monkeypatch.chdir(tmp_path)
-    image = theory.load_image("mnist")
+    image = formulas.load_image("mnist")
     with gzip.open(raw) as file:
         pixels = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28)
     np.testing.assert_array_equal(image[1:, :-1], pixels[15] / 255)
-    exact = theory.expected_gradcam(image, 64, 2, 2, 1.0)
+    exact = formulas.expected_gradcam(image, 64, 2, 2, 1.0)
     mean, error = sampling.gradcam(image, [64], 2, 2, 1.0, 2000, 0)[64]
     assert exact[14:].max() > 0 and (np.abs(mean - exact) <= 4 * error).all()

@@ -1,4 +1,6 @@
-"""Real processes and real signals for the faults' tests: start a command in a copy, kill it or stop it, see what is left."""
+"""Real processes and real signals for the faults' tests: start a command in a copy, kill it or stop
+it, see what is left.
+"""
 
 import hashlib
 import os
@@ -36,7 +38,9 @@ def forget(folder: Path, stage: str) -> None:
 def start(folder: Path, *command: str, **options) -> subprocess.Popen:
     """A command in a copy, leading a process group as one that a terminal started."""
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True} | options
-    return subprocess.Popen(command, cwd=folder, env=environment(folder), start_new_session=True, **pipes)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment(folder), start_new_session=True, **pipes
+    )
 
 
 def family(process: subprocess.Popen) -> list[psutil.Process]:
@@ -51,13 +55,15 @@ def runner(process: subprocess.Popen) -> psutil.Process | None:
     """The notebook runner that DVC has started, once it is there."""
     for member in family(process)[1:]:
         with suppress(psutil.Error):
-            if "walls.run" in member.cmdline():
+            if member.cmdline()[1:4] == ["-m", "walls", "run"]:
                 return member
     return None
 
 
 def kill(process: subprocess.Popen) -> None:
-    """SIGKILL for the whole family, DVC first: it must not see its stage fail and begin to write."""
+    """SIGKILL for the whole family, DVC first: it must not see its stage fail and begin to
+    write.
+    """
     victims = family(process)
     for victim in victims:
         with suppress(psutil.NoSuchProcess):
@@ -67,7 +73,9 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def interrupt(process: subprocess.Popen) -> tuple[float, list[psutil.Process]]:
-    """Ctrl-C: SIGINT to the process group that the terminal knows. Seconds until it ended, and who outlived it by one."""
+    """Ctrl-C: SIGINT to the process group that the terminal knows. Seconds until it ended, and who
+    outlived it by one.
+    """
     members = family(process)
     begun = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
@@ -77,7 +85,9 @@ def interrupt(process: subprocess.Popen) -> tuple[float, list[psutil.Process]]:
     return seconds, alive
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 600) -> None:
+def wait_for(
+    condition: Callable[[], object], process: subprocess.Popen, seconds: float = 600
+) -> None:
     """Until the condition holds, looking often; AssertionError where the process ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -86,9 +96,16 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds
 
 
 def results(folder: Path) -> dict[str, str]:
-    """{path: SHA-256} of all that a run gives: weights, images, maps, tables, figures, metrics, notebooks."""
-    files = sorted(file for part in RESULTS for file in (folder / part).rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    """{path: SHA-256} of all that a run gives: weights, images, maps, tables, figures, metrics,
+    notebooks.
+    """
+    files = sorted(
+        file for part in RESULTS for file in (folder / part).rglob("*") if file.is_file()
+    )
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
 
 
 def partials(folder: Path) -> list[Path]:

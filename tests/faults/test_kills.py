@@ -1,4 +1,6 @@
-"""SIGKILL, to DVC and all below it, at moments of every kind of stage: the next `dvc repro` gives the same bytes."""
+"""SIGKILL, to DVC and all below it, at moments of every kind of stage: the next `dvc repro` gives
+the same bytes.
+"""
 
 import time
 
@@ -7,7 +9,7 @@ import yaml
 from conftest import run
 from processes import forget, fork, kill, results, runner, start, wait_for
 
-from walls import data
+from walls.base import seeds
 
 STAGES = ["data", "train@masked", "stacks", "cams@stack-mix", "render"]
 WEIGHTS = "models/masked.safetensors"
@@ -20,11 +22,15 @@ def begin(folder, stage):
 
 
 def finish(folder, smoke):
-    """`dvc repro` of everything, after a kill that may have torn DVC's own notes, as `make repro` does it; what it said."""
-    run(folder, "python", "-m", "walls.run", "unlock")
+    """`dvc repro` of everything, after a kill that may have torn DVC's own notes, as `make repro`
+    does it; what it said.
+    """
+    run(folder, "python", "-m", "walls", "unlock")
     done = run(folder, "dvc", "repro")
     assert "up to date" in run(folder, "dvc", "status").stdout
-    assert yaml.safe_load((folder / "dvc.lock").read_text()) == yaml.safe_load((smoke / "dvc.lock").read_text())
+    assert yaml.safe_load((folder / "dvc.lock").read_text()) == yaml.safe_load(
+        (smoke / "dvc.lock").read_text()
+    )
     changed = run(folder, "git", "status", "--porcelain").stdout.split()
     assert changed in ([], ["M", "dvc.lock"])  # its stages in another order
     assert results(folder) == results(smoke) and not list(folder.glob(".resume/*/*"))
@@ -40,7 +46,9 @@ def test_a_stage_killed_as_it_writes_is_made_again(smoke, tmp_path, stage, mark)
     folder = fork(smoke, tmp_path / "project")
     before = set(folder.glob(mark))
     process = begin(folder, stage)
-    wait_for(lambda: before - set(folder.glob(mark)) or not before, process)  # DVC removes what lay there
+    wait_for(
+        lambda: before - set(folder.glob(mark)) or not before, process
+    )  # DVC removes what lay there
     wait_for(lambda: list(folder.glob(mark)), process)
     kill(process)
     assert f"Running stage '{stage}'" in finish(folder, smoke)
@@ -48,7 +56,9 @@ def test_a_stage_killed_as_it_writes_is_made_again(smoke, tmp_path, stage, mark)
 
 @pytest.mark.long
 def test_outputs_that_dvc_has_not_recorded_are_made_again(smoke, tmp_path):
-    """Killed between the stage's end and dvc.lock's writing; and an output cut in half isn't taken for whole."""
+    """Killed between the stage's end and dvc.lock's writing; and an output cut in half isn't taken
+    for whole.
+    """
     folder = fork(smoke, tmp_path / "project")
     process = begin(folder, "wall")
     wait_for(lambda: runner(process), process)
@@ -62,14 +72,16 @@ def test_outputs_that_dvc_has_not_recorded_are_made_again(smoke, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_killed_at_random_moments_is_made_again(smoke, tmp_path, stage):
-    """At moments drawn from the time that an undisturbed run takes, DVC's own work before and after it included."""
+    """At moments drawn from the time that an undisturbed run takes, DVC's own work before and after
+    it included.
+    """
     folder = fork(smoke, tmp_path / "project")
     begun = time.monotonic()
     begin(folder, stage).communicate()
     whole, made_again = time.monotonic() - begun, 0
     for moment in range(MOMENTS):
         process = begin(folder, stage)
-        time.sleep(data.stream(moment, "kill", stage).uniform(0, whole))
+        time.sleep(seeds.stream(moment, "kill", stage).uniform(0, whole))
         kill(process)
         made_again += f"Running stage '{stage}'" in finish(folder, smoke)
     assert made_again > 0
@@ -77,14 +89,18 @@ def test_a_stage_killed_at_random_moments_is_made_again(smoke, tmp_path, stage):
 
 @pytest.mark.long
 def test_a_training_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_path):
-    """Eight kills without a whole run between them; and workers load the images, which changes no byte either."""
+    """Eight kills without a whole run between them; and workers load the images, which changes no
+    byte either.
+    """
     folder = fork(smoke, tmp_path / "project")
     file = folder / "params.yaml"
     file.write_text(file.read_text().replace("workers: 0", "workers: 2"))
     for number in range(8):
         process = start(folder, "dvc", "repro", "train@masked")
-        time.sleep(data.stream(number, "kill").uniform(1, 30))
+        time.sleep(seeds.stream(number, "kill").uniform(1, 30))
         kill(process)
-        run(folder, "python", "-m", "walls.run", "unlock")
+        run(folder, "python", "-m", "walls", "unlock")
     run(folder, "dvc", "repro", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(folder.glob(".resume/*/*"))
+    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(
+        folder.glob(".resume/*/*")
+    )

@@ -9,9 +9,10 @@ import torch
 from conftest import ROOT, environment
 from torch import nn
 
-from walls import cams, evaluation
-from walls.models import Classifier, WallLinear
-from walls.params import Cams
+from walls.network.classifier import Classifier, WallLinear
+from walls.saliency import evaluation
+from walls.saliency.maps import saliency_maps
+from walls.saliency.settings import Cams
 
 METHODS = ["GradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "HiResCAM"]
 ERRORS = [
@@ -27,11 +28,15 @@ def network(channels=8):
     torch.manual_seed(0)
     features = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
                              nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU())  # fmt: skip
-    return Classifier(features, nn.Sequential(WallLinear(8, 12, 12, 16, 8), nn.ReLU(), nn.Linear(16, 4)), 8).eval()
+    return Classifier(
+        features, nn.Sequential(WallLinear(8, 12, 12, 16, 8), nn.ReLU(), nn.Linear(16, 4)), 8
+    ).eval()
 
 
 def pictures(n):
-    return torch.randint(0, 256, (n, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
 
 
 def settings(**changes):
@@ -41,7 +46,7 @@ def settings(**changes):
 
 def short_of_memory(monkeypatch, error, most):
     """A machine that holds `most` images at once; how many were asked of it."""
-    asked, real = [], cams.saliency_maps
+    asked, real = [], saliency_maps
 
     def maps(*arguments, batch_size, **options):
         asked.append(batch_size)
@@ -49,7 +54,7 @@ def short_of_memory(monkeypatch, error, most):
             raise error
         return real(*arguments, batch_size=batch_size, **options)
 
-    monkeypatch.setattr(cams, "saliency_maps", maps)
+    monkeypatch.setattr(maps, "saliency_maps", maps)
     return asked
 
 
@@ -59,7 +64,11 @@ def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
     asked = short_of_memory(monkeypatch, error, most=2)
     capsys.readouterr()
     again, parts = evaluation.evaluate(network(), pictures(10), settings(), 8)
-    said = [line.split("\r")[-1] for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    said = [
+        line.split("\r")[-1]
+        for line in capsys.readouterr().err.splitlines()
+        if "out of memory" in line
+    ]
     assert asked == [8, 4, 2, 2]  # images 1 to 8 in three tries, then 9 and 10
     assert said == ["out of memory with 8 images at once: goes on with 4 (cams.batch_size)",
                     "out of memory with 4 images at once: goes on with 2 (cams.batch_size)"]  # fmt: skip
@@ -73,7 +82,9 @@ def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
 
 def test_a_single_image_that_does_not_fit_is_said(monkeypatch):
     asked = short_of_memory(monkeypatch, MemoryError(), most=0)
-    with pytest.raises(ValueError, match=r"^out of memory with a single image at a time; takes more memory"):
+    with pytest.raises(
+        ValueError, match=r"^out of memory with a single image at a time; takes more memory"
+    ):
         evaluation.evaluate(network(), pictures(3), settings(), 8)
     assert asked == [8, 4, 2, 1]
 
@@ -117,5 +128,7 @@ def test_a_process_whose_memory_is_limited_goes_on_with_less():
     """512 images' first activations alone are 512 × 512 × 24 × 24 × 8 B = 1.2 GB; there are 0.9."""
     done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, env=environment(ROOT) | {"OMP_NUM_THREADS": "1"},
                           capture_output=True, text=True)  # fmt: skip
-    assert "out of memory with 512 images at once: goes on with 256 (cams.batch_size)" in done.stderr, done.stderr[-2000:]
+    assert (
+        "out of memory with 512 images at once: goes on with 256 (cams.batch_size)" in done.stderr
+    ), done.stderr[-2000:]
     assert done.stdout.split() == ["512", "0.0"], done.stderr[-2000:]

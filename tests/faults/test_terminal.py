@@ -9,19 +9,27 @@ import pytest
 from conftest import run
 from processes import family, forget, fork, interrupt, partials, runner, start, wait_for
 
-from walls import run as stages
-
 WEIGHTS = "models/masked.safetensors"
 
 
 @pytest.fixture
 def waiting(smoke, tmp_path):
-    """A copy in which the stage wall takes ten minutes, and a command that starts it and comes back once it is at work."""
+    """A copy in which the stage wall takes ten minutes, and a command that starts it and comes back
+    once it is at work.
+    """
     folder = fork(smoke, tmp_path / "project")
     file = folder / "notebooks" / "2_wall.ipynb"
     notebook = json.loads(file.read_text())
-    code = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code" and "tags" not in cell["metadata"])
-    code["source"] += ["\n\nimport pathlib, time\n", "pathlib.Path('started').touch()\n", "time.sleep(600)"]
+    code = next(
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "tags" not in cell["metadata"]
+    )
+    code["source"] += [
+        "\n\nimport pathlib, time\n",
+        "pathlib.Path('started').touch()\n",
+        "time.sleep(600)",
+    ]
     file.write_text(json.dumps(notebook))
 
     def begin(*command):
@@ -34,7 +42,7 @@ def waiting(smoke, tmp_path):
 
 @pytest.mark.parametrize("command", [
     ("dvc", "repro", "--single-item", "train@masked"),
-    pytest.param(("python", "-m", "walls.run", "train@masked"), marks=pytest.mark.long),
+    pytest.param(("python", "-m", "walls", "run", "train@masked"), marks=pytest.mark.long),
 ], ids=["dvc", "run"])  # fmt: skip
 def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_path, command):
     folder = fork(smoke, tmp_path / "project")
@@ -45,24 +53,35 @@ def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_pa
     members = len(family(process))
     seconds, alive = interrupt(process)
     errors = process.stderr.read()
-    crowd = max(1, os.getloadavg()[0] / os.cpu_count())  # 5 s where no other work waits for the processors
+    crowd = max(
+        1, os.getloadavg()[0] / os.cpu_count()
+    )  # 5 s where no other work waits for the processors
     assert members >= 2 and alive == [] and seconds < 5 * crowd, (seconds, crowd, alive)
     assert process.returncode in (130, 255) and "Traceback" not in errors, errors
     assert "train@masked: stopped; run it again to go on" in errors
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
     assert checkpoint.is_file() and not (folder / WEIGHTS).exists() and partials(folder) == []
-    run(folder, "python", "-m", "walls.run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(folder.glob(".resume/*/*"))
+    run(folder, "python", "-m", "walls", "run", "train@masked")
+    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(
+        folder.glob(".resume/*/*")
+    )
 
 
 def test_two_repros_at_once_one_says_so(waiting):
     folder, begin = waiting
     first = begin("dvc", "repro", "--single-item", "wall")
     second = run(folder, "dvc", "repro", "--single-item", "wall", check=False)
-    assert second.returncode != 0 and "it is being blocked by" in second.stderr and f"(PID {first.pid})" in second.stderr
+    assert (
+        second.returncode != 0
+        and "it is being blocked by" in second.stderr
+        and f"(PID {first.pid})" in second.stderr
+    )
     at_work = runner(first)
-    third = run(folder, "python", "-m", "walls.run", "wall", check=False)
-    assert third.returncode == 1 and third.stderr == "wall: another process runs it; takes the end of that one first\n"
+    third = run(folder, "python", "-m", "walls", "run", "wall", check=False)
+    assert (
+        third.returncode == 1
+        and third.stderr == "wall: another process runs it; takes the end of that one first\n"
+    )
     assert at_work.is_running() and first.poll() is None  # neither harmed the first
     _, alive = interrupt(first)
     assert alive == []
@@ -89,7 +108,7 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
 def test_a_stopped_verify_leaves_nothing_behind(smoke, tmp_path, how):
     folder, scratch = fork(smoke, tmp_path / "project"), tmp_path / "scratch"
     scratch.mkdir()
-    process = start(folder, "env", f"TMPDIR={scratch}", "python", "-m", "walls.verify")
+    process = start(folder, "env", f"TMPDIR={scratch}", "python", "-m", "walls", "verify")
     wait_for(lambda: runner(process) and list(scratch.glob("*/project/.dvc/tmp/*.lock")), process)
     members = family(process)
     process.send_signal(how)
@@ -108,24 +127,29 @@ def test_a_torn_list_of_files_in_use_is_removed(smoke, tmp_path, monkeypatch, to
     if not torn:
         stuck = run(folder, "dvc", "repro", "--dry", check=False)
         assert stuck.returncode != 0 and "JSON structure is corrupted" in stuck.stderr
-    stages.unlock()
-    assert capsys.readouterr().err == ".dvc/tmp/rwlock: cut short by a kill; removed\n" and not file.exists()
+    runner.unlock()
+    assert (
+        capsys.readouterr().err == ".dvc/tmp/rwlock: cut short by a kill; removed\n"
+        and not file.exists()
+    )
     if not torn:
         assert "up to date" in run(folder, "dvc", "repro", "--dry").stdout
 
 
 def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke, tmp_path, monkeypatch, capsys):
-    """dvc.lock cut at 40 places: what DVC can read stays (its stages run again), what it can't goes."""
+    """dvc.lock cut at 40 places: what DVC can read stays (its stages run again), what it can't
+    goes.
+    """
     folder = fork(smoke, tmp_path / "project")
     monkeypatch.chdir(folder)
     file = folder / "dvc.lock"
     whole = file.read_text()
-    stages.unlock()
+    runner.unlock()
     assert file.read_text() == whole and capsys.readouterr().err == ""
     removed = 0
     for length in range(0, len(whole), len(whole) // 40):
         file.write_text(whole[:length])
-        stages.unlock()
+        runner.unlock()
         said = capsys.readouterr().err
         assert said == ("" if file.exists() else "dvc.lock: cut short by a kill; removed\n")
         removed += not file.exists()
@@ -133,7 +157,9 @@ def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke, tmp_path, monkeypat
 
 
 def test_what_another_process_writes_stays(smoke, tmp_path, monkeypatch, capsys):
-    """The list is empty for a moment whenever DVC rewrites it; it holds the list's lock meanwhile."""
+    """The list is empty for a moment whenever DVC rewrites it; it holds the list's lock
+    meanwhile.
+    """
     from dvc.lock import make_lock
 
     folder = fork(smoke, tmp_path / "project")
@@ -142,5 +168,5 @@ def test_what_another_process_writes_stays(smoke, tmp_path, monkeypatch, capsys)
     file.parent.mkdir(exist_ok=True)
     file.write_text("")
     with make_lock(str(file.with_name("rwlock.lock"))):
-        stages.unlock()
+        runner.unlock()
     assert file.exists() and capsys.readouterr().err == ""

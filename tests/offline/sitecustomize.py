@@ -1,11 +1,16 @@
-"""Python without a network: whatever isn't this machine is refused. conftest.py takes it, and every process it starts."""
+"""Python without a network: whatever isn't this machine is refused. conftest.py takes it, and every
+process it starts.
+"""
 
 import ipaddress
 import socket
 import sys
 
 HERE = {"", "localhost", socket.gethostname()}
-NAMES = {"socket.getaddrinfo": 0, "socket.gethostbyname": 0}  # where a host's name stands among an event's arguments
+NAMES = {
+    "socket.getaddrinfo": 0,
+    "socket.gethostbyname": 0,
+}  # where a host's name stands among an event's arguments
 ADDRESSES = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1}
 
 
@@ -25,7 +30,11 @@ def refuse(event: str, arguments: tuple) -> None:
     """An audit hook: OSError for a connection, a datagram or a look-up that leaves this machine."""
     if event in NAMES:
         host = arguments[NAMES[event]]
-    elif event in ADDRESSES and arguments[0].family in (socket.AF_INET, socket.AF_INET6) and arguments[1]:
+    elif (
+        event in ADDRESSES
+        and arguments[0].family in (socket.AF_INET, socket.AF_INET6)
+        and arguments[1]
+    ):
         host = arguments[ADDRESSES[event]][0]
     else:
         return

@@ -14,10 +14,10 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from walls.geometry import DeadZone
-from walls.models import Classifier
+from walls.network.classifier import Classifier
 from walls.network.cut_graph import evaluating
-from walls.network.halves import (
+from walls.network.geometry import DeadZone
+from walls.network.opening import (
     default_layer,
     features_of,
     found_layout,
@@ -225,17 +225,16 @@ class Behind(Classifier):
         if not isinstance(own, Tensor) or own.ndim != 2 or len(own) != len(seen):
             got = tuple(own.shape) if isinstance(own, Tensor) else type(own).__name__
             raise ValueError(
-                f"network: gives {got} for {len(seen)} images; takes one that gives logits (N, "
-                "classes)"
+                f"network: gives {got} for {len(seen)} images; takes one that gives logits "
+                "(N, classes)"
             )
         features, context = self.features.part(seen, hidden=False)
         with torch.enable_grad():
             leaf = features.detach().clone().requires_grad_()
             tokens = None if context is None else context.detach().clone().requires_grad_()
             ours = self.logits(leaf, tokens)
-            total = (
-                ours.float().square().sum()
-            )  # not their sum, which a last normalisation may keep
+            # Of squares: a last normalisation may keep the plain sum.
+            total = ours.float().square().sum()
             inputs = [leaf] if tokens is None else [leaf, tokens]
             of_map, *of_tokens = torch.autograd.grad(total, inputs, allow_unused=True)
         difference = float((ours.detach() - own).abs().max())
@@ -247,8 +246,7 @@ class Behind(Classifier):
         reads_tokens = any(gradient is not None and gradient.any() for gradient in of_tokens)
         if reads_tokens and (of_map is None or not of_map.any()):
             raise ValueError(
-                f"layer: at {named(layer)} logits read the class token alone, no position of the "
-                "map; "
+                f"layer: at {named(layer)} logits read the class token alone, no position of the map; "
                 f"{would_do(self.network, sample, below=layer)}"
             )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from walls.models import PooledHead
+from walls.network.classifier import PooledHead
 from walls.network.cut_graph import Half, evaluating
 from walls.network.layouts import Layout, Tokens
 
@@ -251,8 +251,7 @@ def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Ten
 def _no_part(parts: Parts, network: nn.Module) -> str:
     return (
         f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of an "
-        "image; "
-        "takes None: two whole images, one above the other"
+        "image; takes None: two whole images, one above the other"
     )
 
 

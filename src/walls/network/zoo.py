@@ -179,9 +179,8 @@ def _fill(network: nn.Module, file: Path) -> None:
         )
     except Exception as error:  # a file may hold anything
         raise ValueError(
-            f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a "
-            "state dict "
-            "that torch.load reads with weights_only"
+            f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a state "
+            "dict that torch.load reads with weights_only"
         ) from None
     for key in NESTED:
         if isinstance(whole, dict) and isinstance(whole.get(key), dict):

@@ -1,0 +1,7 @@
+"""`python -m walls`: the command line."""
+
+import sys
+
+from walls.project.commands import main
+
+sys.exit(main())

@@ -1,0 +1,3 @@
+"""What every figure shares: one style, images with their dead zone, maps over them. No figure of
+one notebook alone lives here.
+"""

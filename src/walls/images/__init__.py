@@ -1,0 +1,3 @@
+"""Image files and finished stacked images as tensors: reading, transforms, loaders. What makes
+images does not live here (sources).
+"""

@@ -1,0 +1,95 @@
+"""The certificate: shown on the very weights that no logit depends on the dead zone."""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from walls.network.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the very weights do with the dead zone, on the full-height computation (float32, CPU).
+
+    `equal_*`: logits bit-identical after the dead zone was replaced by another image's, by noise,
+    by finite values up to ±1e30; `dead_gradient`: the largest |∂logit/∂pixel| there;
+    `edge_gradient`: the same in the last row above it, which does matter.
+    """
+
+    image_rows: int
+    seen_rows: int
+    dead_rows: int
+    images: int
+    equal_replaced: bool
+    equal_noise: bool
+    equal_extreme: bool
+    dead_gradient: float
+    edge_gradient: float
+
+    @property
+    def holds(self) -> bool:
+        """True where no logit depends on the dead zone and the row above it counts."""
+        equal = self.equal_replaced and self.equal_noise and self.equal_extreme
+        return self.dead_rows > 0 and equal and self.dead_gradient == 0 and self.edge_gradient > 0
+
+    def require(self) -> "Certificate":
+        """Itself; ValueError, naming what failed, where it doesn't hold."""
+        if not self.holds:
+            raise ValueError(
+                f"the dead zone of {self.dead_rows} rows is not certified: {asdict(self)}"
+            )
+        return self
+
+
+def certify(
+    model: Classifier, image_rows: int, images: Tensor | None = None, seed: int = 0
+) -> Certificate:
+    """Show on these weights that no logit reads the dead zone, and that the row above it is read.
+
+    `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a
+    float32 CPU, through **B** at full height (`cut`, `logits`): the cropped forward could not see
+    the dead zone anyway.
+    """
+    random = torch.Generator().manual_seed(seed)
+    zone = model.zone(image_rows)
+    if images is None:
+        shape = (8, model.channels, image_rows, model.columns(image_rows))
+        images = torch.randn(shape, generator=random)
+    images = images.detach().float().cpu()
+    copy = _frozen(model)
+
+    def logits(x: Tensor) -> Tensor:
+        return copy.logits(*copy.cut(x))
+
+    def equal(dead: Tensor) -> bool:
+        return zone.dead_rows > 0 and torch.equal(logits(copy.join(seen, dead)), before)
+
+    seen, below = copy.divide(images)
+    with torch.no_grad():
+        before = logits(images)
+        noise = torch.randn(below.shape, generator=random)
+        replaced, noisy = equal(below.roll(1, 0).flip(3)), equal(noise)
+        extreme = equal(noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30))
+    x = images.clone().requires_grad_()
+    out = logits(x)
+    (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
+    live, dead = copy.divide(gradient.abs())
+    return Certificate(
+        image_rows,
+        zone.seen_rows,
+        zone.dead_rows,
+        len(images),
+        replaced,
+        noisy,
+        extreme,
+        float(dead.max()) if dead.numel() else 0.0,
+        float(copy.edge(live).max()),
+    )
+
+
+def _frozen(module: nn.Module) -> nn.Module:
+    """A float32 CPU copy in evaluation mode, without parameter gradients."""
+    import copy
+
+    return copy.deepcopy(module).float().cpu().eval().requires_grad_(False)

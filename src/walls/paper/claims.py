@@ -1,0 +1,324 @@
+"""The ledger: a verdict on each claim of the paper.
+
+A claim is one function from what the run found to what the paper says, what is found here, and the
+verdict; with it stand its words, its place in the paper, the stages that look at it again and how
+exactly. Thresholds stand here, fixed before any run. Adding a claim is adding a function:
+
+    @claim("my-claim", "…", where="Section 3", stages=("wall", "paper"), tolerance="exact")
+    def my_claim(found: Findings) -> Judged:
+        ...
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from walls.paper.table1 import PAPER
+
+ACTIVE = 0.05  # an image whose µ exceeds this is highlighted behind the wall
+MOST = 0.5  # the share of images that must be, with its 95% interval
+AGREE = 0.7  # Spearman's ρ between the two datasets' means
+SMALL_DROP = 0.10  # top-1 that a wall may cost and still leave "a realistic network"
+LEVEL = 0.05  # significance of the tests
+
+HOLDS, FAILS, INCONCLUSIVE, UNTESTED = "holds", "fails", "inconclusive", "not tested here"
+CAMS = ("cams@stack-mix", "cams@stack-gen", "paper")  # what looks at the maps again
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the run found.
+
+    `wall`: metrics/wall.json; `activity`: long, with dataset, method, mu, mu_raw; `checks`: the
+    cams stages' checks per dataset; `predictions`: loop.predict's table per model; `theory`:
+    metrics/theory.json; `networks`: runs/networks/networks.json, a report per network.
+    """
+
+    wall: dict
+    activity: pd.DataFrame
+    checks: dict[str, dict]
+    predictions: dict[str, pd.DataFrame]
+    theory: dict
+    networks: dict[str, dict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the paper says, what is found here, and the verdict."""
+
+    paper: str
+    ours: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, and what it takes to look at it again."""
+
+    id: str
+    statement: str
+    where: str  # in the paper
+    stages: tuple[str, ...]  # that look at it again
+    tolerance: str  # how exactly it must come back
+    trained: bool  # whether trained weights decide: then it may move to inconclusive and back
+    judge: Callable[[Findings], Judged]
+
+
+CLAIMS: list[Claim] = []
+
+
+def claim(
+    id: str,
+    statement: str,
+    *,
+    where: str,
+    stages: tuple[str, ...],
+    tolerance: str,
+    trained: bool = False,
+) -> Callable:
+    """Register a function Findings → Judged as a claim, in the ledger's order."""
+
+    def register(judge: Callable[[Findings], Judged]) -> Callable[[Findings], Judged]:
+        CLAIMS.append(Claim(id, statement, where, stages, tolerance, trained, judge))
+        return judge
+
+    return register
+
+
+def of(statement: str) -> Claim:
+    """The claim with that statement, as metrics/claims.json names it; ValueError where there is
+    none.
+    """
+    found = [one for one in CLAIMS if one.statement == statement]
+    if not found:
+        raise ValueError(f"claims: got “{statement}”; takes a statement of claims.py")
+    return found[0]
+
+
+def ledger(found: Findings) -> list[dict]:
+    """Every claim as {claim, where, paper, ours, verdict}, the content of metrics/claims.json."""
+    rows = []
+    for one in CLAIMS:
+        judged = one.judge(found)
+        rows.append({"claim": one.statement, "where": one.where, **vars(judged)})
+    return rows
+
+
+@claim(
+    "theorem-1",
+    "GradCAM is positive in expectation behind the wall at initialisation, above Eq. 5's bound",
+    where="Theorem 1",
+    stages=("theory", "paper"),
+    tolerance="every check holds",
+)
+def theorem_1(found: Findings) -> Judged:
+    """Every check of the theory holds."""
+    checks = [part for part in found.theory.values() if isinstance(part, dict)]
+    flags = [check["holds"] for check in checks if "holds" in check]
+    verdict = UNTESTED if not flags else HOLDS if all(flags) else FAILS
+    return Judged("proved", f"{sum(flags)} of {len(flags)} checks of the theory hold", verdict)
+
+
+@claim(
+    "dead-zone",
+    "the dead zone is 54 rows, 24% of the image",
+    where="Section 3.1",
+    stages=("wall", "paper"),
+    tolerance="exact: certified bit by bit, on any machine",
+)
+def dead_zone(found: Findings) -> Judged:
+    """The rows that are derived and certified, at the paper's setting."""
+    return _geometry(found.wall, "dead_rows", "54 rows, 24%")
+
+
+@claim(
+    "hirescam-zero",
+    "HiResCAM is zero in 61% of the image",
+    where="Section 3.3",
+    stages=("wall", "paper"),
+    tolerance="exact",
+)
+def hirescam_zero(found: Findings) -> Judged:
+    """The rows in which an upscaled map that ends at the wall is zero."""
+    return _geometry(found.wall, "hirescam_zero_rows", "136 rows, 61%")
+
+
+@claim(
+    "hirescam-dark",
+    "HiResCAM shows no activity in the dead zone, on any image",
+    where="Table 1",
+    stages=CAMS,
+    tolerance="exact",
+)
+def hirescam_dark(found: Findings) -> Judged:
+    """µ is 0 on every image."""
+    mu = found.activity[found.activity["method"] == "HiResCAM"]["mu"].dropna()
+    if mu.empty:
+        return Judged("0.0 ± 0.0", "no images", UNTESTED)
+    spread = f"{100 * mu.mean():.1f} ± {100 * mu.std():.1f}, at most {100 * mu.max():.1f}"
+    ours = f"{spread}, of {len(mu)} images"
+    return Judged("0.0 ± 0.0", ours, HOLDS if (mu == 0).all() else FAILS)
+
+
+def highlighted(found: Findings, method: str) -> Judged:
+    """Most images are highlighted behind the wall: the share with µ > ACTIVE, its interval above
+    MOST.
+    """
+    said, verdicts, paper = [], [], []
+    for dataset in PAPER:
+        paper.append("{:.1f} ± {:.1f}".format(*PAPER[dataset][method]))
+        own = found.activity["method"] == method
+        mu = found.activity[own & (found.activity["dataset"] == dataset)]["mu"]
+        if mu.empty:
+            continue
+        # An empty map highlights nothing, here too.
+        active = int((mu > ACTIVE).sum())
+        low, high = stats.binomtest(active, len(mu)).proportion_ci(0.95, "exact")
+        interval = f"[{100 * low:.0f}%, {100 * high:.0f}%]"
+        said.append(f"{dataset.upper()}: {active} of {len(mu)} images {interval}")
+        verdicts.append(HOLDS if low > MOST else FAILS if high < MOST else INCONCLUSIVE)
+    alike = verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
+    verdict = alike if verdicts else UNTESTED
+    return Judged("µ×100 = " + ", ".join(paper), "; ".join(said) or "no images", verdict)
+
+
+for _method in PAPER["stack-mix"]:
+    if _method != "HiResCAM":
+        claim(
+            f"highlights-{_method.lower()}",
+            f"{_method} highlights the dead zone (µ×100 > {100 * ACTIVE:.0f}) on most images",
+            where="Table 1, Figure 7",
+            stages=CAMS,
+            tolerance="the verdict",
+            trained=True,
+        )(partial(highlighted, method=_method))
+
+
+@claim(
+    "datasets-agree",
+    "both datasets rank the methods alike",
+    where="Section 3.3",
+    stages=CAMS,
+    tolerance="the verdict",
+    trained=True,
+)
+def datasets_agree(found: Findings) -> Judged:
+    """Spearman's ρ of the methods' means on the two datasets is AGREE or more."""
+    own = found.activity[found.activity["method"].isin(PAPER["stack-mix"])]
+    means = own.groupby(["method", "dataset"])["mu"].mean().unstack("dataset").dropna()
+    theirs = ([PAPER[dataset][method][0] for method in PAPER[dataset]] for dataset in PAPER)
+    paper = f"ρ = {stats.spearmanr(*theirs).statistic:.2f}"
+    if means.shape[1] < 2 or len(means) < 4:
+        return Judged(paper, "fewer than two datasets or four methods", UNTESTED)
+    rho, p = stats.spearmanr(means["stack-mix"], means["stack-gen"])
+    verdict = HOLDS if rho >= AGREE and p < LEVEL else FAILS if rho < 0 else INCONCLUSIVE
+    return Judged(paper, f"ρ = {rho:.2f} over {len(means)} methods (p = {p:.1g})", verdict)
+
+
+@claim(
+    "accuracy",
+    f"the wall costs top-1 accuracy, but at most {100 * SMALL_DROP:.0f} points",
+    where="Section 3.1, Figure 5",
+    stages=("train@masked", "train@baseline", "paper"),
+    tolerance="the verdict",
+    trained=True,
+)
+def accuracy(found: Findings) -> Judged:
+    """McNemar's exact test: on the images that one model alone gets right, does the baseline
+    win?
+    """
+    paper = "66.5 against 71.5"
+    models = (found.predictions[which]["rank"] == 1 for which in ("masked", "baseline"))
+    masked, baseline = map(np.asarray, models)
+    if not len(masked):
+        return Judged(paper, "no validation images", UNTESTED)
+    lost, won = int((baseline & ~masked).sum()), int((masked & ~baseline).sum())
+    p = stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0
+    drop = baseline.mean() - masked.mean()
+    verdict = INCONCLUSIVE if p >= LEVEL else HOLDS if 0 < drop <= SMALL_DROP else FAILS
+    points = f"{100 * masked.mean():.1f} against {100 * baseline.mean():.1f}"
+    ours = f"{points}; {lost} images lost, {won} won (McNemar, p = {p:.2g})"
+    return Judged(paper, ours, verdict)
+
+
+@claim(
+    "follows-upper",
+    "the prediction follows the upper animal: the lower one changes no logit, the upper one does",
+    where="Section 3.2",
+    stages=CAMS,
+    tolerance="exact",
+)
+def follows_upper(found: Findings) -> Judged:
+    """Logits with another lower, and another upper part (evaluation.follows_upper)."""
+    counts = [
+        check["follows_upper"] for check in found.checks.values() if check.get("follows_upper")
+    ]
+    if not counts:
+        return Judged("by construction", "no images", UNTESTED)
+    keys = ("images", "lower_changed", "upper_changed", "upper_changed_class")
+    images, lower, upper, classes = (sum(count[key] for count in counts) for key in keys)
+    ours = (
+        f"another lower part: {lower} of {images} changed; another upper part: {upper} of "
+        f"{images}, "
+        f"{classes} to another class"
+    )
+    return Judged("by construction", ours, HOLDS if lower == 0 and upper == images else FAILS)
+
+
+@claim(
+    "real-network",
+    "on a trained network that people use, GradCAM lights up the hidden object",
+    where="Section 4",
+    stages=("networks", "paper"),
+    tolerance="the verdict",
+)
+def real_network(found: Findings) -> Judged:
+    """GradCAM's verdict in notebook 9 is "sees the object", on every network there."""
+    reports = {
+        name: report for name, report in found.networks.items() if "GradCAM" in report["verdicts"]
+    }
+    if not reports:
+        return Judged("asked for", "no network", UNTESTED)
+    said, seen = [], []
+    for name, report in reports.items():
+        rows = {row["control"]: row for row in report["activity"] if row["method"] == "GradCAM"}
+        means = ", ".join(f"{control} {row['mean']:.1f}" for control, row in rows.items())
+        photographs = max(row["images"] for row in rows.values())
+        said.append(f"{name}, {photographs} photographs: µ×100 with the {means}")
+        seen.append(report["verdicts"]["GradCAM"] == "sees the object")
+    verdict = HOLDS if all(seen) else INCONCLUSIVE if any(seen) else FAILS
+    return Judged("asked for", "; ".join(said), verdict)
+
+
+def _geometry(wall: dict, key: str, paper: str) -> Judged:
+    """A number of rows, equal to the paper's; tested at the paper's setting alone."""
+    rows = wall[key]
+    ours = f"{rows} rows, {100 * rows / wall['image_rows']:.0f}%"
+    same_setting = (wall["image_rows"], wall["wall_rows"]) == (224, 9)
+    right = ours == paper and wall["certified"]
+    verdict = UNTESTED if not same_setting else HOLDS if right else FAILS
+    return Judged(paper, ours, verdict)
+
+
+def as_table(ledger: list[dict]) -> pd.DataFrame:
+    """The ledger as a table: verdict, claim, its place in the paper, what is reported and found."""
+    table = pd.DataFrame(ledger).rename(columns={"ours": "here"})
+    return table.set_index("verdict").rename_axis(None)
+
+
+def counted(ledger: list[dict]) -> str:
+    """How many claims have which verdict, in one sentence."""
+    verbs = {
+        HOLDS: ("holds", "hold"),
+        FAILS: ("fails", "fail"),
+        INCONCLUSIVE: ("is inconclusive", "are inconclusive"),
+        UNTESTED: ("is not tested here", "are not tested here"),
+    }
+    counts = Counter(row["verdict"] for row in ledger).most_common()
+    said = (f"{number} {verbs[verdict][number > 1]}" for verdict, number in counts)
+    return f"Of the paper's {len(ledger)} claims, {', '.join(said)}."

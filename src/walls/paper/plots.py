@@ -1,0 +1,145 @@
+"""What notebook 7 draws: Figures 1 and 5, every image's activity, EigenCAM's signs."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from walls.figures.pictures import bare, dead_band, grid, show
+from walls.figures.style import DEAD, SEEN, WIDTH
+from walls.network.geometry import DeadZone
+
+
+def example(image: Tensor, raw: Tensor, upscaled: Tensor, zone: DeadZone, method: str) -> Figure:
+    """Figure 1: an image, its raw saliency map (h, w), and the upscaled one laid over it."""
+    seen = zone.rows[-1]
+    figure, (axes,) = grid(1, 3)
+    show(axes[0], image, zone)
+    axes[1].imshow(raw.numpy())
+    dead_band(axes[1], seen, len(raw), raw.shape[1], over_heat=True)
+    bare(axes[1])
+    show(axes[2], image, zone, upscaled)
+    for ax, title in zip(
+        axes,
+        ("the image", f"{method}, before upscaling", f"{method}, as users see it"),
+        strict=True,
+    ):
+        ax.set_title(title)
+    return figure
+
+
+def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
+    """What the sign of EigenCAM's singular vector does: every image's μ×100 for the library's sign
+    and for both.
+
+    `activity`: long, with dataset, method, mu. `paper`: claims.PAPER.
+    """
+    labels = {
+        "EigenCAM": "as the SVD\nreturns it",
+        "EigenCAM (sign fixed)": "towards\nthe features",
+        "EigenCAM (other sign)": "away\nfrom them",
+    }
+    table = activity[activity["method"].isin(labels)].dropna(subset="mu")
+    datasets = list(table["dataset"].unique())
+    figure, axes = plt.subplots(
+        1, len(datasets), figsize=(WIDTH, WIDTH / 2.3), sharey=True, squeeze=False
+    )
+    for ax, dataset in zip(axes.flat, datasets, strict=True):
+        part = table[table["dataset"] == dataset]
+        shown = pd.DataFrame({"sign": part["method"].map(labels), "mu": 100 * part["mu"]})
+        sns.boxplot(
+            shown,
+            x="sign",
+            y="mu",
+            order=labels.values(),
+            color="#9db4cc",
+            fliersize=1.5,
+            linewidth=0.7,
+            width=0.5,
+            zorder=2,
+            ax=ax,
+        )
+        mean, std = paper[dataset]["EigenCAM"]
+        ax.axhspan(mean - std, mean + std, color="0.88", linewidth=0, zorder=0)
+        ax.axhline(mean, color="0.3", linestyle="--", linewidth=0.8, zorder=1)
+        ax.set(
+            title=f"{dataset.upper()} (grey: the paper, {mean} ± {std})",
+            xlabel="sign of the singular vector",
+            ylabel="µ×100",
+            ylim=(-2, 102),
+        )
+    return figure
+
+
+def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
+    """Figure 5: training loss, validation top-1 and top-5 accuracy per epoch, masked and
+    baseline.
+    """
+    history = pd.concat(
+        [table.assign(model=which) for which, table in histories.items()], ignore_index=True
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, WIDTH / 2.8))
+    panels = (
+        ("train_loss", "training loss"),
+        ("top1", "validation top-1"),
+        ("top5", "validation top-5"),
+    )
+    for ax, (column, title) in zip(axes, panels, strict=True):
+        sns.lineplot(
+            history,
+            x="epoch",
+            y=column,
+            hue="model",
+            style="model",
+            markers=True,
+            markersize=4,
+            ax=ax,
+            palette={"masked": DEAD, "baseline": SEEN},
+            legend=column == "train_loss",
+        )
+        ax.set(title=title, ylabel="", xticks=_ticks(history["epoch"].max()))
+    if axes[0].get_legend():
+        axes[0].get_legend().set_title("")
+    return figure
+
+
+def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
+    """μ×100 of every image: a box and a point cloud per method and dataset; dashed, a uniform map.
+
+    `activity`: long, with the columns dataset, method, mu.
+    """
+    table = activity.assign(
+        mu=100 * activity["mu"], dataset=activity["dataset"].str.upper()
+    ).dropna(ignore_index=True)
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.21 * table["method"].nunique()))
+    colours = [SEEN, "#de8f05"][: table["dataset"].nunique()]
+    kind = {
+        "data": table,
+        "x": "mu",
+        "y": "method",
+        "hue": "dataset",
+        "dodge": True,
+        "ax": ax,
+        "palette": colours,
+    }
+    sns.boxplot(**kind, fliersize=0, linewidth=0.6, boxprops={"alpha": 0.45}, legend=True)
+    state = np.random.get_state()
+    np.random.seed(0)  # seaborn jitters with the global generator
+    sns.stripplot(**kind, size=1.2, alpha=0.6, jitter=0.18, legend=False)
+    np.random.set_state(state)
+    ax.axvline(100 * uniform, color="0.3", linestyle="--", linewidth=0.8)
+    ax.set(
+        ylabel="",
+        xlabel=f"activity in the dead zone, µ×100 (dashed: a uniform map, {100 * uniform:.1f})",
+    )
+    ax.set_xlim(-2, 102)
+    sns.move_legend(ax, "lower right", bbox_to_anchor=(1, 1), ncol=2, title=None, borderaxespad=0)
+    return figure
+
+
+def _ticks(epochs: int) -> list[int]:
+    epochs = 0 if np.isnan(epochs) else int(epochs)  # no epoch at all: weights from a checkpoint
+    step = max(1, -(-epochs // 6))
+    return list(range(step, epochs + 1, step))

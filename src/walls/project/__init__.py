@@ -1,0 +1,3 @@
+"""The workshop: run, record, report, verify, site, pack. No stage's numbers depend on it, and no
+room imports it.
+"""

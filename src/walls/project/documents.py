@@ -1,0 +1,294 @@
+"""The generated blocks of the documents: this run's numbers in README.md, ARTIFACT.md, the
+showcases.
+
+A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; BLOCKS says who writes it.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from walls.base import params, paths
+from walls.base.files import whole
+from walls.paper.claims import of
+from walls.project import log
+
+DOCUMENTS = ("README.md", "ARTIFACT.md")
+Maker = Callable[[Path], str]  # of the folder whose results it shows
+MARKER = re.compile(r"^<!-- (/?)([\w-]+) -->$", re.MULTILINE)
+
+PRESETS = {
+    "critters": ("the default", "none: drawn here"),
+    "smoke": ("the whole pipeline in three minutes, for tests", "none: drawn here"),
+    "tiny-imagenet": (
+        "photographs: Tiny-ImageNet's animals",
+        "the public archive: downloaded (248 MB), or a copy",
+    ),
+    "imagenet": (
+        "the authors' training, as their code has it",
+        "ImageNet (ILSVRC2012) in `data.root`, read where it lies",
+    ),
+    "authors": ("Table 1 from the authors' models and images", "their release, in `authors/`"),
+}
+ESTIMATED = """\
+Estimates, of both networks together. Training: operations (forward and backward, times images and
+epochs) at the pace of [benchmarks/training.md](benchmarks/training.md) on two cores, or at that
+of one H200 in [benchmarks/gpu.md](benchmarks/gpu.md), steps alone, without what reading the
+images takes. Maps: the pace of [benchmarks/cams.md](benchmarks/cams.md). Memory, of training: a
+batch's layers, the weights with gradient and momentum, 1 GB for Python; what each stage of the
+default took is in [ARTIFACT.md](ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied, the
+weights with DVC's copy and a checkpoint."""
+
+
+def fill() -> None:
+    """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew, but for the
+    record.
+    """
+    root = paths.root()
+    pages = [*(root / name for name in DOCUMENTS), *sorted(root.glob("showcase/*/README.md"))]
+    texts = {}
+    for page in pages:
+        text, name = page.read_text(encoding="utf-8"), str(page.relative_to(root))
+        texts[page] = filled(text, page.parent, name)
+    for page, text in texts.items():
+        _write(text, page)
+
+
+def record() -> None:
+    """Make the last run the committed one: its machine and times, in ARTIFACT.md.
+
+    Raises ValueError unless the log holds every stage of the run that lies in `runs/`.
+    """
+    page = paths.root() / "ARTIFACT.md"
+    content = log.table()
+    if content is None:
+        raise ValueError(
+            "the log of this run is not whole; takes a `dvc repro --force` on one machine"
+        )
+    _write(
+        filled(
+            page.read_text(encoding="utf-8"), page.parent, page.name, {"run": lambda _: content}
+        ),
+        page,
+    )
+
+
+def _write(text: str, page: Path) -> None:
+    with whole(page) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def filled(
+    text: str, root: Path, name: str = "the text", makers: dict[str, Maker] | None = None
+) -> str:
+    """A document's text with its blocks written anew by `makers` (default: BLOCKS); the others
+    stay.
+
+    Raises ValueError for a marker without generator, without its other half, or inside another
+    block.
+    """
+    opened = None
+    for slash, block in MARKER.findall(text):
+        if block not in KNOWN:
+            raise ValueError(f"{name}: nothing writes the block {block}; takes {', '.join(KNOWN)}")
+        if bool(slash) != (opened is not None) or (slash and block != opened):
+            raise ValueError(
+                f"{name}: the block {opened or block} is not closed, or not opened; takes a pair "
+                "of markers"
+            )
+        opened = None if slash else block
+    if opened:
+        raise ValueError(
+            f"{name}: the block {opened} is not closed, or not opened; takes a pair of markers"
+        )
+
+    def written(match: re.Match) -> str:
+        maker = (makers or BLOCKS).get(match[1])
+        if maker is None:
+            return match[0]
+        content = maker(root)
+        return f"<!-- {match[1]} -->\n{content}\n<!-- /{match[1]} -->"
+
+    return re.sub(
+        r"^<!-- ([\w-]+) -->$.*?^<!-- /\1 -->$", written, text, flags=re.DOTALL | re.MULTILINE
+    )
+
+
+def headline(root: Path) -> str:
+    """The run in two sentences, beside the paper."""
+    wall = metrics(root, "wall")
+    said = "; ".join(headlines(root))
+    return f"**The dead zone: the bottom {dead_zone_words(wall)}.** Activity µ×100 there: {said}."
+
+
+def results(root: Path) -> str:
+    """Table 1 as one looks at it first: the paper's methods and the uniform map, ours beside the
+    paper's.
+    """
+    table = _table(root)
+    datasets = list(table["dataset"].unique())
+    heads = [cell for dataset in datasets for cell in (dataset.upper(), "the paper")]
+    lines = [_row("µ×100, lower is better", *heads), _row("---", *["---:"] * len(heads))]
+    for method, rows in table.groupby("method", sort=False):
+        rows = rows.set_index("dataset")
+        if rows["paper_mean"].notna().any() or method == "uniform map":
+            pairs = [(_spread(rows, d, ""), _spread(rows, d, "paper_")) for d in datasets]
+            lines.append(_row(method, *(cell for pair in pairs for cell in pair)))
+    return "\n".join(lines)
+
+
+def claims(root: Path) -> str:
+    """Every claim, the stages that look at it again, what to expect, and how exactly."""
+    lines = [
+        _row(
+            "claim",
+            "in the paper",
+            "it says",
+            "stages to repeat",
+            "expected",
+            "tolerance",
+            "verdict",
+        ),
+        _row(*["---"] * 7),
+    ]
+    for claim in metrics(root, "claims"):
+        known = of(claim["claim"])
+        stages = ", ".join(f"`{stage}`" for stage in known.stages)
+        cells = (
+            claim["claim"],
+            claim["where"],
+            claim["paper"],
+            stages,
+            claim["ours"],
+            known.tolerance,
+            claim["verdict"],
+        )
+        lines.append(_row(*cells))
+    return "\n".join(lines)
+
+
+def presets(root: Path) -> str:
+    """Every preset and what it needs: data, time, memory, disk."""
+    from walls.project import estimates
+
+    lines = [
+        _row("preset", "what", "data", "training, estimated", "memory", "disk"),
+        _row(*["---"] * 3, *["---:"] * 3),
+    ]
+    files = {file.stem: file for file in (root / "presets").glob("*.yaml")}
+    for name in sorted(files, key=[*PRESETS, *sorted(files)].index):
+        preset = estimates.read(files[name])
+        need = estimates.needs(preset)
+        cores = estimates.cores_seconds(need.operations, root / "benchmarks")
+        if not need.passes:
+            hours = 2 * preset.stacks.images * estimates.map_seconds(root / "benchmarks") / 3600
+            time = f"none; {hours:.1f} h of maps on two cores"
+        elif cores > 24 * 3600:
+            hours = estimates.gpu_seconds(need.operations, root / "benchmarks") / 3600
+            time = f"{hours:.0f} GPU hours"
+        else:
+            time = (
+                f"{cores / 3600:.1f} h on two cores"
+                if cores > 5400
+                else f"{math.ceil(cores / 60)} min on two cores"
+            )
+        what, data = PRESETS[name]
+        lines.append(
+            _row(
+                f"[`presets/{name}.yaml`](presets/{name}.yaml)",
+                what,
+                data,
+                time,
+                f"{math.ceil(need.memory / 1e9)} GB",
+                f"{math.ceil(need.disk / 1e9)} GB",
+            )
+        )
+    return "\n".join([*lines, "", ESTIMATED])
+
+
+def showcase(root: Path) -> str:
+    """The run on photographs, in two sentences."""
+    folder = root / "showcase" / "tiny-imagenet"
+    # Unchecked: it may be older than a key of today's.
+    classes = params.read(folder / "params.yaml")["data"]["classes"]
+    top1 = ", ".join(
+        f"{which} {100 * scores['top1']:.1f}%" for which, scores in metrics(folder, "train").items()
+    )
+    return (
+        f"Top-1 accuracy over {classes} classes: {top1} (guessing: {100 / classes:.1f}%). "
+        f"Activity µ×100 in the dead zone: {'; '.join(headlines(folder))}."
+    )
+
+
+BLOCKS: dict[str, Maker] = {
+    "summary": headline,
+    "results": results,
+    "presets": presets,
+    "claims": claims,
+    "showcase": showcase,
+}
+KNOWN = (*BLOCKS, "run")  # `record` writes the last
+
+
+def dead_zone_words(wall: dict) -> str:
+    return (
+        f"{wall['dead_rows']} of {wall['image_rows']} image rows, {100 * wall['dead_share']:.0f}%"
+    )
+
+
+def headlines(root: Path) -> list[str]:
+    """The two methods that tell the story, those of them that ran, on each dataset beside the
+    paper's; and chance.
+    """
+    table = _table(root).set_index(["method", "dataset"])
+    said = []
+    for method in ("GradCAM", "HiResCAM", "uniform map"):
+        cells = []
+        for dataset in table.index.unique("dataset"):
+            if (method, dataset) in table.index:
+                row = table.loc[(method, dataset)]
+                paper = f" (the paper: {row['paper_mean']:.1f})" if row["paper_mean"] > 0 else ""
+                cells.append((f"{row['mean']:.1f}", f"{paper} on {dataset.upper()}"))
+        if method == "uniform map" and cells:
+            said.append(f"a map that is the same everywhere {cells[0][0]}")
+        elif cells:
+            said.append(f"{method} " + ", ".join(mean + rest for mean, rest in cells))
+    return said
+
+
+def verdicts_words(claims: list[dict]) -> str:
+    words = {
+        "holds": "hold",
+        "fails": "fail",
+        "inconclusive": "inconclusive",
+        "not tested here": "not tested here",
+    }
+    return ", ".join(
+        f"{n} {words[verdict]}" for verdict, n in Counter(c["verdict"] for c in claims).items()
+    )
+
+
+def _spread(rows: pd.DataFrame, dataset: str, kind: str) -> str:
+    mean, std = (rows[kind + name].get(dataset, math.nan) for name in ("mean", "std"))
+    return "" if math.isnan(mean) else f"{mean:.1f} ± {std:.1f}"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _table(root: Path) -> pd.DataFrame:
+    return pd.read_csv(root / "figures" / "table1.csv")
+
+
+def metrics(root: Path, name: str) -> Any:
+    file = root / "metrics" / f"{name}.json"
+    if not file.is_file():
+        raise ValueError(f"metrics/{name}.json: not there; takes a `dvc repro` first")
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,128 @@
+"""One batch in a network split as f∘g: what every saliency method may use, each part computed once,
+when first asked for.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from walls.network.classifier import Classifier
+
+PART = 4  # images at once through the convolutions of a processor, where only logits are asked for
+
+
+@dataclass(frozen=True)
+class Cut:
+    """N images, their features **B** = g(ξ), and what f makes of them.
+
+    Raises ValueError, naming the weight, where features, logits or gradient are not finite, and for
+    a target that is no class.
+    """
+
+    model: Classifier
+    images: Tensor  # (N, 3, H, W), normalised
+    given: Tensor | None  # (N,), the classes asked for; None: the predicted ones
+    batch_size: int  # how many images may go through the network at once
+
+    @property
+    def features(self) -> Tensor:
+        """**B**: (N, C, h, w); rectified in [VGG]. One pass of the backbone."""
+        return self._cut[0]
+
+    def head(self, features: Tensor, images: Tensor | None = None) -> Tensor:
+        """f of changed features: logits (M, classes).
+
+        `images`: the image that each of them is of, where there isn't one of each.
+        """
+        context = self._cut[1]
+        whose = context if context is None or images is None else context[images]
+        return self.model.logits(features, whose)
+
+    @property
+    def logits(self) -> Tensor:
+        """f(**B**): (N, classes)."""
+        return self._head[0]
+
+    @property
+    def targets(self) -> Tensor:
+        """The class that each map explains: (N,)."""
+        return self._head[1]
+
+    @property
+    def gradient(self) -> Tensor:
+        """g = ∇_B y: (N, C, h, w)."""
+        return self._head[2]
+
+    @property
+    def score(self) -> Tensor:
+        """y, the target's logit: (N,)."""
+        return self.logits.gather(1, self.targets[:, None])[:, 0]
+
+    def scores(self, images: Tensor, targets: Tensor) -> Tensor:
+        """The targets' logits of other images, (M,), computed from the rows that the head can see
+        alone.
+        """
+        images = images.contiguous(memory_format=torch.channels_last)
+        # Few images at a time keep a processor's activations in reach of its cache; the head's
+        # weights are read once.
+        parts = images.split(len(images) if images.is_cuda else PART)
+        logits = self.model.scores(parts)
+        return logits.gather(1, targets[:, None])[:, 0].to(self.images.dtype)
+
+    @cached_property
+    def principal(self) -> Tensor:
+        """Each image's features, as h·w points of C coordinates, projected on their first principal
+        axis: (N, h, w).
+        """
+        points = self.features.flatten(2).transpose(1, 2)  # (N, h·w, C)
+        points = points - points.mean(1, keepdim=True)
+        axis = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]  # (N, C)
+        return torch.einsum("npc,nc->np", points, axis).view(len(points), *self.features.shape[2:])
+
+    @cached_property
+    def graph(self) -> tuple[Tensor, Tensor]:
+        """**B** as a leaf and the logits (N, classes) computed from it, for gradients of other
+        scores at **B**.
+        """
+        with torch.enable_grad():
+            leaf = self.features.detach().requires_grad_()
+            return leaf, _finite(self.head(leaf).to(self.images.dtype), self.model, "logits")
+
+    @cached_property
+    def _cut(self) -> tuple[Tensor, Tensor | None]:
+        """**B**, and what f reads besides it."""
+        with torch.no_grad():
+            images = self.images.contiguous(memory_format=torch.channels_last)  # the faster layout
+            features, context = self.model.cut(images)
+        # Under autocast too, **B** and the maps keep their precision.
+        features = features.to(self.images.dtype).contiguous()
+        return _finite(features, self.model, "features"), context
+
+    @cached_property
+    def _head(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits, targets, gradient: one pass of the head and one gradient for **B** alone."""
+        leaf, logits = self.graph
+        targets = logits.argmax(1) if self.given is None else self.given
+        if ((targets < 0) | (targets >= logits.shape[1])).any():
+            raise ValueError(f"targets: got {targets.tolist()}; takes 0 to {logits.shape[1] - 1}")
+        with torch.enable_grad():
+            score = logits.gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, leaf, retain_graph=True)
+        return logits.detach(), targets, _finite(gradient, self.model, "gradient")
+
+
+def _finite(values: Tensor, model: nn.Module, what: str) -> Tensor:
+    """Themselves; ValueError naming the first parameter or buffer that holds NaN or infinity, or
+    what overflowed.
+    """
+    if torch.isfinite(values).all():
+        return values
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"model: {name} holds NaN or infinity; takes finite weights")
+    raise ValueError(
+        f"{what}: not finite, though images and weights are; takes smaller pixels or a wider "
+        "precision"
+    )

@@ -1,0 +1,70 @@
+"""What lies in the part that the network can't see: the object, another one, noise, or nothing.
+
+The same upper part stands above each. What a map has with the same class beyond another class is
+the hidden object; what it has with another class beyond grey is any content.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from walls.base.seeds import stream
+from walls.network.geometry import DeadZone
+
+SAME, ANOTHER, NOISE, GREY = "same class", "another class", "noise", "grey"
+CONTROLS = (SAME, ANOTHER, NOISE, GREY)
+
+
+def partners(labels: Sequence[int]) -> tuple[list[int | None], list[int | None]]:
+    """For every image another one of its class, and one of another class; None where there is none.
+
+    Both are the next one in the order given, around its end, so that an image is used about as
+    often as any other.
+    """
+    count = len(labels)
+    after = [[(i + step) % count for step in range(1, count)] for i in range(count)]
+
+    def first(i: int, alike: bool) -> int | None:
+        return next((j for j in after[i] if (labels[j] == labels[i]) == alike), None)
+
+    return [first(i, True) for i in range(count)], [first(i, False) for i in range(count)]
+
+
+def below(images: Tensor, labels: Sequence[int], seed: int = 0) -> dict[str, Tensor]:
+    """What lies below each of the images (N, C, H, W), {control: (N, C, H, W)}.
+
+    Same class: another image of the class or, where there is none, the image itself, mirrored.
+    Another class: the next image of another one. Noise: standard normal, as large as normalised
+    pixels, each image's own. Grey: 0, the mean colour of normalised images.
+    Raises ValueError where all images are of one class.
+    """
+    alike, unlike = partners(labels)
+    if None in unlike:
+        raise ValueError(
+            "labels: got one class; takes images of two classes or more, for the control"
+        )
+    mirrored = images.flip(3)
+    same = [mirrored[i] if j is None else images[j] for i, j in enumerate(alike)]
+    draws = (stream(seed, "noise", i).standard_normal(images.shape[1:]) for i in range(len(images)))
+    return {
+        SAME: torch.stack(same),
+        ANOTHER: images[torch.tensor(unlike)],
+        NOISE: torch.stack([torch.from_numpy(draw) for draw in draws]).to(images),
+        GREY: torch.zeros_like(images),
+    }
+
+
+def put_together(upper: Tensor, lower: Tensor, zone: DeadZone) -> Tensor:
+    """Images whose seen part is the upper one's and whose hidden part is the lower one's, (N, C, H,
+    W).
+
+    Stacked, two whole images one above the other, where the zone's image is twice as high; else the
+    images' own rows, cut where the dead zone begins (Eq. 6 of the paper).
+    """
+    rows = upper.shape[2]
+    if zone.image_rows == 2 * rows:
+        return torch.cat([upper, lower], dim=2)
+    if zone.image_rows != rows:
+        raise ValueError(f"images: got {rows} rows; takes {zone.image_rows}, or half of them")
+    return torch.cat([upper[:, :, : zone.seen_rows], lower[:, :, zone.seen_rows :]], dim=2)

@@ -1,0 +1,126 @@
+"""A check, drawn: every method's µ under each control, and the maps of a few images."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from walls.figures.pictures import bare, dead_band, grid
+from walls.figures.style import SEEN, SMALL, WIDTH
+from walls.saliency.activity import upscale
+from walls.sanity.controls import ANOTHER, GREY, NOISE, SAME
+from walls.sanity.report import Report
+
+MARKERS = {SAME: ("o", SEEN), ANOTHER: ("s", "#de8f05"), NOISE: ("^", "0.45"), GREY: ("D", "0.75")}
+
+
+def overview(report: Report) -> Figure:
+    """Mean µ×100 of every method under each control, with its 95% interval; dashed, a uniform
+    map.
+    """
+    table = report.summary()
+    height = 0.55 + 0.24 * len(report.methods)
+    figure, ax = plt.subplots(figsize=(WIDTH, height))
+    step = 0.8 / len(report.controls)
+    for number, control in enumerate(report.controls):
+        own = table[table["control"] == control].set_index("method").reindex(report.methods)
+        places = np.arange(len(report.methods)) + step * (number - (len(report.controls) - 1) / 2)
+        marker, colour = MARKERS[control]
+        ax.hlines(places, own["ci_low"], own["ci_high"], color=colour, linewidth=1)
+        ax.plot(
+            own["mean"], places, marker, color=colour, markersize=3.5, linestyle="", label=control
+        )
+    ax.axvline(100 * report.uniform, color="0.3", linestyle="--", linewidth=0.8)
+    ax.set_yticks(range(len(report.methods)), report.methods)
+    ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
+    ax.set_xlabel(f"µ×100 in the hidden part (dashed: a uniform map, {100 * report.uniform:.1f})")
+    _legend(ax, len(report.controls))
+    return figure
+
+
+def every_image(report: Report) -> Figure:
+    """µ×100 of every image: a row per method, a colour per control; dashed, uniform."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.55 + 0.3 * len(report.methods)))
+    step = 0.8 / len(report.controls)
+    places = {method: row for row, method in enumerate(report.methods)}
+    for number, control in enumerate(report.controls):
+        own = report.table[report.table["control"] == control].dropna(subset="mu")
+        rows = own["method"].map(places) + step * (number - (len(report.controls) - 1) / 2)
+        marker, colour = MARKERS[control]
+        ax.plot(100 * own["mu"], rows, marker, color=colour, markersize=2, alpha=0.6, label=control)
+    ax.axvline(100 * report.uniform, color="0.3", linestyle="--", linewidth=0.8)
+    ax.set_yticks(range(len(report.methods)), report.methods)
+    ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
+    ax.set_xlabel("µ×100 in the hidden part, of every image")
+    _legend(ax, len(report.controls))
+    return figure
+
+
+def maps(report: Report, image: int = 0, methods: list[str] | None = None) -> Figure:
+    """One image's maps: a method per row, a control per column, µ×100 below; hatched, what is
+    hidden.
+
+    `image`: one of the few whose maps the report keeps. Images are shown as they are fed to the
+    network, each from its darkest to its brightest value.
+    """
+    chosen = [
+        name for name in methods or report.methods if (name, report.controls[0]) in report.maps
+    ]
+    figure, axes = grid(len(chosen) + 1, len(report.controls))
+    size = tuple(report.images[report.controls[0]].shape[2:])
+    for column, control in enumerate(report.controls):
+        picture = _picture(report.images[control][image])
+        _show(axes[0, column], picture, report)
+        axes[0, column].set_title(control, fontsize=SMALL, pad=2)
+        for row, method in enumerate(chosen, 1):
+            ax = axes[row, column]
+            if column == 0:
+                ax.set_ylabel(method, fontsize=SMALL, labelpad=2)
+            if (method, control) not in report.maps or image >= len(report.maps[method, control]):
+                ax.axis("off")
+                continue
+            raw = report.maps[method, control][image : image + 1].float()
+            _show(ax, picture, report, upscale(raw, size)[0])
+            ax.set_xlabel(_shown(report, method, control, image), fontsize=SMALL, labelpad=2)
+    return figure
+
+
+def _shown(report: Report, method: str, control: str, image: int) -> str:
+    """µ×100 of one map, in words."""
+    table = report.table
+    own = (table["method"] == method) & (table["control"] == control) & (table["image"] == image)
+    mu = table.loc[own, "mu"].iloc[0]
+    return "empty" if np.isnan(mu) else f"µ×100 {100 * mu:.1f}"
+
+
+def _show(ax: Axes, picture: np.ndarray, report: Report, heat: Tensor | None = None) -> None:
+    ax.imshow(picture)
+    if heat is not None:
+        ax.imshow(heat.numpy(), alpha=0.6, vmin=0, vmax=1)
+    zone, width = report.zone, picture.shape[1]
+    first, last = (zone.seen_rows, zone.image_rows)
+    if zone.side == "top":
+        first, last = 0, zone.dead_rows
+    dead_band(ax, first, last, width, over_heat=heat is not None)
+    bare(ax)
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """A normalised image (C, H, W) as one to look at, (H, W, 3) in [0, 1]."""
+    low, high = image.amin(), image.amax()
+    scaled = (image - low) / (high - low).clamp_min(1e-12)
+    return scaled[:3].permute(1, 2, 0).float().numpy()
+
+
+def _legend(ax: Axes, columns: int) -> None:
+    """The controls' marks, above the axes."""
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncol=columns,
+        borderaxespad=0,
+        fontsize=SMALL,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )

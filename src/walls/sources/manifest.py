@@ -1,0 +1,34 @@
+"""Any source's images behind one manifest."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from walls.base import files, messages
+from walls.base.seeds import stream
+from walls.sources.kinds import SOURCES, Request
+from walls.sources.settings import Data
+
+COLUMNS = ["split", "label", "class", "animal", "path"]
+
+
+def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFrame:
+    """Write the source's manifest, and the images that it doesn't merely refer to, to `folder`.
+
+    Returns the manifest; its columns: `kinds`. All of it or nothing: the set that lay in `folder`
+    is replaced at the end. Beside it source.json says what a training crop keeps of an image.
+    Raises ValueError, naming the file or folder, where the source can't give what is asked.
+    """
+    source = SOURCES[settings.name]
+    try:
+        with files.replaced(folder, "images", "source.json", "manifest.csv") as partial:
+            random = stream(seed, "classes")
+            rows = source.rows(Request(settings, seed, image_size, random, partial))
+            manifest = pd.DataFrame(list(rows), columns=COLUMNS)
+            files.write_csv(manifest, partial / "manifest.csv")
+            about = {"name": settings.name, "crop_area": source.crop_area}
+            files.write_json(about, partial / "source.json")
+    except ValueError as error:
+        # One line, whatever is in a file's name.
+        raise ValueError(messages.shown(error)) from error
+    return manifest

@@ -1,0 +1,76 @@
+"""The sections that make a network, `wall`, `model` and `train` of params.yaml."""
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from walls.base.fields import Count, Million, Positive, Rate, Section, Text, home, takes
+
+# A model's file in `model.checkpoint`: this project's, or the authors' release.
+CHECKPOINTS = ("{which}.safetensors", "params_vgg16_{which}.pt")
+
+
+class Wall(Section):
+    """The rows of **B** that the head can't read."""
+
+    rows: takes("a whole number of feature rows, 1 or more", Count)
+
+
+class Model(Section):
+    """[VGG]."""
+
+    width: takes("a number above 0 and up to 4 (1 is VGG16)", Annotated[float, Field(gt=0, le=4)])
+    dense: takes("a whole number, 1 or more", Million)
+    batch_norm: takes("true or false", bool)
+    dropout: takes("a number from 0 to below 1", Rate)
+    checkpoint: takes(
+        "a folder with masked.safetensors and baseline.safetensors, or with the authors' "
+        "params_vgg16_masked.pt and params_vgg16_baseline.pt, or null to train",
+        Text | None,
+    )
+
+    def conflicts(self, params: Any) -> Iterator[str]:
+        """A folder of trained models must hold both."""
+        if self.checkpoint is None:
+            return
+        for which in ("masked", "baseline"):
+            names = [name.format(which=which) for name in CHECKPOINTS]
+            files = [os.path.join(home(self.checkpoint), name) for name in names]
+            if not any(map(os.path.isfile, files)):
+                yield (
+                    f"model.checkpoint: got {self.checkpoint}, without {' or '.join(names)}; "
+                    f"takes {self.described('checkpoint')}"
+                )
+
+
+class Train(Section):
+    """SGD, random crop and flip."""
+
+    epochs: takes("a whole number, 1 or more", Million)
+    batch_size: takes("a whole number, 2 or more", Annotated[int, Field(ge=2, le=10**9)])
+    accumulate: takes("a whole number, 1 or more", Count)
+    lr: takes("a number above 0", Positive)
+    momentum: takes("a number from 0 to below 1", Rate)
+    weight_decay: takes("a number, 0 or more", Annotated[float, Field(ge=0, allow_inf_nan=False)])
+    schedule: takes(
+        "onecycle, cosine, step or constant", Literal["onecycle", "cosine", "step", "constant"]
+    )
+    precision: takes(
+        "auto, float32, bfloat16 or float16", Literal["auto", "float32", "bfloat16", "float16"]
+    )
+    compile: takes("true or false", bool)
+    workers: takes("a whole number, 0 or more", Annotated[int, Field(ge=0, le=1000)])
+
+    def conflicts(self, params: Any) -> Iterator[str]:
+        """A batch is of images that are there, and its parts are alike."""
+        data, size = params.data, self.batch_size
+        images = data.train_images and data.train_images // data.classes * data.classes
+        if images is not None and size > images:
+            yield f"train.batch_size: got {size}; takes up to {images}, the training images"
+        if size % self.accumulate:
+            yield (
+                f"train.accumulate: got {self.accumulate}; takes a divisor of train.batch_size, "
+                f"{size}"
+            )
