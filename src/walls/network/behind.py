@@ -246,7 +246,7 @@ class Behind(Classifier):
         reads_tokens = any(gradient is not None and gradient.any() for gradient in of_tokens)
         if reads_tokens and (of_map is None or not of_map.any()):
             raise ValueError(
-                f"layer: at {named(layer)} logits read the class token alone, no position of the map; "
+                f"layer: at {named(layer)} logits read the class token alone, not the map; "
                 f"{would_do(self.network, sample, below=layer)}"
             )
 
