@@ -1,4 +1,4 @@
-"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which theory.py
+"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which formulas.py
 is compared.
 
 Every function draws fresh filters and weights from a `seed` and returns numpy arrays; nothing here
@@ -163,7 +163,7 @@ def filter_draws(
     seed: int,
     pixel: tuple[int, int],
 ) -> FilterDraws:
-    """Random filters' statistics at `pixel` for beyond.py's laws; the lower half masked."""
+    """Random filters' statistics at `pixel` for laws.py's laws; the lower half masked."""
     size = formulas.sizes(image, kernel, pool)
     random = torch.Generator().manual_seed(seed)
     parts = []
