@@ -1,5 +1,5 @@
-"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which formulas.py
-is compared.
+"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which
+formulas.py is compared.
 
 Every function draws fresh filters and weights from a `seed` and returns numpy arrays; nothing here
 uses the formulas it is meant to check. Samples are float32 (a standard error is 10⁴ times its
