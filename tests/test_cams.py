@@ -170,8 +170,8 @@ def test_a_method_is_added_in_one_place(added, tiny):
     features = tiny.features(images).detach()
     plain = saliency_maps(tiny, images, [added])[added]
     squares = saliency_maps(tiny, images, [added], options={added: {"power": 2.0}})[added]
-    torch.testing.assert_close(plain, features.sum(1))
-    torch.testing.assert_close(squares, features.square().sum(1))
+    torch.testing.assert_close(plain, features.sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(squares, features.square().sum(1), rtol=1e-5, atol=1e-5)
     content = params.read(ROOT / "params.yaml")
     content["cams"]["methods"] = [added, "GradCAM"]
     assert params.check(content).cams.methods == [added, "GradCAM"]

@@ -52,7 +52,8 @@ def test_opticam_keeps_the_best_weights_it_met(tiny):
         return model(images * opticam._unit(up))[:, 0]
 
     start = masked(features.mean(1))
-    assert (masked(opticam.optimise(model, images, features, targets, 3, 1e4)) >= start).all()
+    best = masked(opticam.optimise(model, images, features, targets, 3, 1e4))
+    assert (best >= start - 1e-6 * start.abs()).all()  # but for a rounding
 
 
 def test_opticam_on_an_empty_feature_map_is_finite(tiny):
