@@ -1,9 +1,8 @@
 """Our saliency maps against pytorch-grad-cam's: the same network, the same images, in turn, in one
 process.
 
-    python -m benchmarks.cams                 both geometries and the memory; writes
-    benchmarks/cams.{csv,md,png} python -m benchmarks.cams default         one part alone (paper,
-    default or memory), printed
+    python -m benchmarks.cams            all of it; writes benchmarks/cams.{csv,md,png}
+    python -m benchmarks.cams default    one part alone (paper, default or memory), printed
 
 Twenty minutes on two cores, nearly all of it the library's ScoreCAM and AblationCAM at the paper's
 geometry. Every repetition takes other images (IMAGES of them), handed over in one call; seconds are
@@ -17,6 +16,7 @@ import io
 import resource
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,33 +27,37 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import clocked, hardware, quartiles
+from walls.base import files
 from walls.figures import style
 from walls.network import architecture, classifier
 from walls.saliency.activity import activity, upscale
 from walls.saliency.maps import saliency_maps
+from walls.saliency.methods import PAPERS
 
 HERE = Path(__file__).resolve().parent
-PEERS = {"GradCAM": library.GradCAM, "GradCAM++": library.GradCAMPlusPlus, "XGradCAM": library.XGradCAM,
-         "HiResCAM": library.HiResCAM, "LayerCAM": library.LayerCAM, "EigenCAM": library.EigenCAM,
-         "AblationCAM": library.AblationCAM, "ScoreCAM": library.ScoreCAM}  # fmt: skip
+PEERS = {
+    "GradCAM": library.GradCAM,
+    "GradCAM++": library.GradCAMPlusPlus,
+    "XGradCAM": library.XGradCAM,
+    "HiResCAM": library.HiResCAM,
+    "LayerCAM": library.LayerCAM,
+    "EigenCAM": library.EigenCAM,
+    "AblationCAM": library.AblationCAM,
+    "ScoreCAM": library.ScoreCAM,
+}
 GRADIENT = ["GradCAM", "GradCAM++", "XGradCAM", "HiResCAM", "LayerCAM"]
-TABLE1 = [
-    "GradCAM",
-    "GradCAM++",
-    "XGradCAM",
-    "ScoreCAM",
-    "Opti-CAM",
-    "AblationCAM",
-    "EigenCAM",
-    "HiResCAM",
-]
 GEOMETRIES = {
     "paper": {"width": 1, "dense": 4096, "classes": 1000, "batch_norm": False, "wall_rows": 9},
     "default": {"width": 0.125, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9},
 }
 # The methods that are compared together, and on how many images at once.
-GROUPS = {"gradient family": GRADIENT, "EigenCAM": ["EigenCAM"], "AblationCAM": ["AblationCAM"],
-          "ScoreCAM": ["ScoreCAM"], "Opti-CAM": ["Opti-CAM"]}  # fmt: skip
+GROUPS = {
+    "gradient family": GRADIENT,
+    "EigenCAM": ["EigenCAM"],
+    "AblationCAM": ["AblationCAM"],
+    "ScoreCAM": ["ScoreCAM"],
+    "Opti-CAM": ["Opti-CAM"],
+}
 IMAGES = {"gradient family": 2, "EigenCAM": 2, "AblationCAM": 1, "ScoreCAM": 1, "Opti-CAM": 2}
 REPETITIONS = {"paper": 3, "default": 5}
 STEPS, LR = 50, 0.1  # Opti-CAM's, its authors' demo
@@ -113,9 +117,10 @@ def theirs(name: str, network: Whole, images: Tensor) -> None:
     network.zero_grad(set_to_none=True)
 
 
-def ours(names: list[str], model: classifier.Classifier, images: Tensor) -> dict[str, Tensor]:
+def ours(names: Sequence[str], model: classifier.Classifier, images: Tensor) -> dict[str, Tensor]:
     """Any methods by our one call."""
-    return saliency_maps(model, images, names, options={"Opti-CAM": {"steps": STEPS, "lr": LR}})
+    options = {"Opti-CAM": {"steps": STEPS, "lr": LR}}
+    return saliency_maps(model, images, names, options=options)
 
 
 def compare(geometry: str) -> pd.DataFrame:
@@ -128,34 +133,21 @@ def compare(geometry: str) -> pd.DataFrame:
     theirs("GradCAM", network, warm)
     rows = []
     for repetition, images in enumerate(turns):
-        peer: dict[str, float] = {}
+        found, peer = [], {}
         for group, names in GROUPS.items():
             some = images[: IMAGES[group]]
             for name in names:
-                peer[name] = clocked(
-                    lambda name=name, some=some: theirs(name, network, some), DEVICE
-                ) / len(some)
-            own = clocked(lambda names=names, some=some: ours(names, model, some), DEVICE) / len(
-                some
-            )
-            rows.append(
-                {"methods": group, "library": sum(peer[name] for name in names), "ours": own}
-            )
-        own = clocked(lambda image=images[:1]: ours(TABLE1, model, image), DEVICE)
-        rows.append(
-            {
-                "methods": "Table 1's eight",
-                "library": sum(peer[name] for name in TABLE1),
-                "ours": own,
-            }
-        )
-        for row in rows[-len(GROUPS) - 1 :]:
-            row.update(geometry=geometry, repetition=repetition, ratio=row["library"] / row["ours"])
-        print(
-            pd.DataFrame(rows[-len(GROUPS) - 1 :]).round(2).to_string(index=False),
-            file=sys.stderr,
-            flush=True,
-        )
+                peer[name] = _seconds_per_image(some, theirs, name, network, some)
+            own = _seconds_per_image(some, ours, names, model, some)
+            found.append({"methods": group, "library": sum(map(peer.get, names)), "ours": own})
+        one = images[:1]
+        own, library = _seconds_per_image(one, ours, PAPERS, model, one), map(peer.get, PAPERS)
+        found.append({"methods": "Table 1's eight", "library": sum(library), "ours": own})
+        for row in found:
+            ratio = row["library"] / row["ours"]
+            row |= {"geometry": geometry, "repetition": repetition, "ratio": ratio}
+        print(pd.DataFrame(found).round(2).to_string(index=False), file=sys.stderr, flush=True)
+        rows += found
     return pd.DataFrame(rows)
 
 
@@ -166,7 +158,7 @@ def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
     The largest change of any but EigenCAM, whose sign another rounding may turn.
     """
     model, batch = architecture.seeded(0, **GEOMETRIES[geometry]).eval().to(DEVICE), _images(images)
-    dead, names = model.zone(224).dead_rows, [name for name in TABLE1 if name != "ScoreCAM"]
+    zone, names = model.zone(224), [name for name in PAPERS if name != "ScoreCAM"]
 
     def maps() -> dict[str, Tensor]:
         return saliency_maps(model, batch, names, options={"Opti-CAM": {"steps": 2}})
@@ -176,12 +168,15 @@ def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=kind == "bfloat16"):
             maps()
             times[kind] = clocked(lambda kind=kind: found.update({kind: maps()}), DEVICE)
-    change = max(float((activity(upscale(found["float32"][name], 224).cpu(), dead)
-                        - activity(upscale(found["bfloat16"][name], 224).cpu(), dead)).abs().nan_to_num().max())
-                 for name in names if name != "EigenCAM")  # fmt: skip
+    changes = []
+    for name in names:
+        if name != "EigenCAM":
+            maps_of = (found[kind][name].cpu() for kind in ("float32", "bfloat16"))
+            exact, rough = (activity(upscale(raw, 224), zone) for raw in maps_of)
+            changes.append(float((exact - rough).abs().nan_to_num().max()))
     return {
         "speed-up": times["float32"] / times["bfloat16"],
-        "largest change of µ×100": 100 * change,
+        "largest change of µ×100": 100 * max(changes),
     }
 
 
@@ -201,50 +196,44 @@ def memory() -> float:
     return _peak() - before
 
 
-def table(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -> str:
+def page(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -> str:
     """The committed page."""
-    lines = [
-        "# Saliency maps: pytorch-grad-cam against ours", "",
-        f"{hardware(DEVICE, *VERSIONS)}; float32. Median seconds per image, interquartile range in "
-        "brackets; the",
-        "ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.", "",
-        "| geometry | methods | n | library (s) | ours (s) | ratio "
-        "|", "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]  # fmt: skip
+    rows = []
     for (geometry, methods), group in measured.groupby(["geometry", "methods"], sort=False):
-        cells = [
+        cells = (
             quartiles(group[column], digits)
             for column, digits in (("library", 2), ("ours", 2), ("ratio", 1))
-        ]
-        lines.append(
-            f"| {geometry} | {methods} | {len(group)} | {cells[0]} | {cells[1]} | {cells[2]}× |"
         )
-    lines += ["", "Images at once: " + ", ".join(f"{group} "
-                                                 f"{n}" for group, n in IMAGES.items()) + "; Table "
-                                                                                          "1's "
-                                                                                          "eight "
-                                                                                          "1.",
-              "Geometries: " + "; ".join(f"{name}: "
-                                         f"{GEOMETRIES[name]}" for name in GEOMETRIES) + ", "
-                                                                                         "224×224 "
-                                                                                         "pixels.",
-              f"The gradient family: {', '.join(GRADIENT)}; the library runs forward and backward "
-              "for each.",
-              f"Opti-CAM: at most {STEPS} steps at {LR}; its peer is a plain loop of Definition 6.",
-              "Table 1's eight: one call of ours; for the library, the sum of its "
-              "calls.", ""]  # fmt: skip
+        rows.append(f"| {geometry} | {methods} | {len(group)} | {' | '.join(cells)}× |")
+    at_once = ", ".join(f"{group} {n}" for group, n in IMAGES.items())
+    geometries = "; ".join(f"{name}: {network}" for name, network in GEOMETRIES.items())
+    gains = []
     for geometry, gain in rounding.items():
         said = ", ".join(f"{name} {value:.2f}" for name, value in gain.items())
-        lines.append(f"bfloat16 (off by default), {geometry}'s geometry, Table 1's methods but "
-                     f"ScoreCAM: {said} "
-                     "(but EigenCAM's).")  # fmt: skip
-    lines += [
-        "",
-        f"Memory at the paper's geometry, 100 images, batches of 32: {gigabytes:.2f} GB beyond the "
-        "weights.",
-        "",
-    ]
-    return "\n".join(lines)
+        gains.append(
+            f"bfloat16 (off by default), {geometry}'s geometry, Table 1's methods but ScoreCAM: "
+            f"{said} (but EigenCAM's)."
+        )
+    table, reduced = "\n".join(rows), "\n".join(gains)
+    return f"""# Saliency maps: pytorch-grad-cam against ours
+
+{hardware(DEVICE, *VERSIONS)}; float32. Median seconds per image, interquartile range in brackets; the
+ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.
+
+| geometry | methods | n | library (s) | ours (s) | ratio |
+| --- | --- | ---: | ---: | ---: | ---: |
+{table}
+
+Images at once: {at_once}; Table 1's eight 1.
+Geometries: {geometries}, 224×224 pixels.
+The gradient family: {", ".join(GRADIENT)}; the library runs forward and backward for each.
+Opti-CAM: at most {STEPS} steps at {LR}; its peer is a plain loop of Definition 6.
+Table 1's eight: one call of ours; for the library, the sum of its calls.
+
+{reduced}
+
+Memory at the paper's geometry, 100 images, batches of 32: {gigabytes:.2f} GB beyond the weights.
+"""
 
 
 def plot(measured: pd.DataFrame) -> None:
@@ -263,6 +252,10 @@ def plot(measured: pd.DataFrame) -> None:
         ax.set_xlim(0.8, middle.max() * 4)
     axes[0].invert_yaxis()
     figure.savefig(HERE / "cams.png", metadata={"Software": None})
+
+
+def _seconds_per_image(images: Tensor, work: Callable, *arguments: object) -> float:
+    return clocked(lambda: work(*arguments), DEVICE) / len(images)
 
 
 def _images(n: int) -> Tensor:
@@ -296,8 +289,8 @@ def main(arguments: list[str]) -> int:
         )
         measured = pd.concat([compare(geometry) for geometry in GEOMETRIES], ignore_index=True)
         rounding = {geometry: reduced_precision(geometry) for geometry in GEOMETRIES}
-        measured.to_csv(HERE / "cams.csv", index=False, float_format="%.4f", lineterminator="\n")
-        (HERE / "cams.md").write_text(table(measured, rounding, gigabytes), encoding="utf-8")
+        files.write_csv(measured, HERE / "cams.csv", digits=4)
+        (HERE / "cams.md").write_text(page(measured, rounding, gigabytes), encoding="utf-8")
         plot(measured)
     return 0
 

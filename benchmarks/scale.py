@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,14 +29,15 @@ import psutil
 import torch
 from scipy import stats
 
-from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, ours
+from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, Whole, ours
 from benchmarks.measure import clocked, hardware, quartiles
-from walls.base import params, paths
+from walls.base import files, paths
 from walls.figures import style
 from walls.images import loaders, stacked
-from walls.network import architecture
+from walls.network import architecture, classifier
 from walls.project import estimates
 from walls.saliency import evaluation
+from walls.saliency.methods import METHODS
 from walls.saliency.settings import Cams
 from walls.sources import manifest
 from walls.sources.settings import Data
@@ -43,16 +45,21 @@ from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
 
 HERE = Path(__file__).resolve().parent
-EDGE, DEAD, SIZE, SEED = 170, 54, 224, 0  # of the paper's wall
-PHOTOGRAPHS, AGAIN = (
-    2000,
-    512,
-)  # validation images to cut stacked ones from; of those, computed once more
+SIZE, SEED = 224, 0
+PHOTOGRAPHS = 2000  # validation images to cut stacked ones from
+AGAIN = 512  # stacked images that are computed once more
 SETTINGS = Cams(
     methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1
 )
 IMAGENET, GPUS = 50_000, (1, 8, 64)
-STARTING = 30  # seconds until a process has loaded torch and its network: an assumption, of a GPU's first kernels mostly
+GPU = 100e12  # operations a second that a GPU is taken to sustain in the plan
+# Seconds until a process has loaded torch and its network, a GPU's first kernels mostly: assumed.
+STARTING = 30
+
+
+def network() -> classifier.Classifier:
+    """The default's, with fresh weights, behind the paper's wall."""
+    return architecture.seeded(SEED, **GEOMETRIES["default"]).eval()
 
 
 def draw(folder: Path, images: int) -> None:
@@ -61,17 +68,10 @@ def draw(folder: Path, images: int) -> None:
     if not (folder / "set" / "manifest.csv").is_file():
         manifest.build(source, SEED, SIZE, folder / "set")
     settings = Stacks(images=images, mix_dir=None, gen_dir=None, generator=None)
-    rejects = paths.root() / "rejects.csv"
     (folder / "stacks").mkdir(parents=True, exist_ok=True)
-    stacks.build(
-        settings,
-        loaders.read_manifest(folder / "set", "val"),
-        EDGE,
-        SIZE,
-        SEED,
-        folder / "stacks",
-        rejects,
-    )
+    photographs = loaders.read_manifest(folder / "set", "val")
+    zone, rejects = network().zone(SIZE), paths.root() / "rejects.csv"
+    stacks.build(settings, photographs, zone, SEED, folder / "stacks", rejects)
 
 
 def evaluate(
@@ -80,8 +80,8 @@ def evaluate(
     """The gradient family on the stacked images from `first` to before `last`."""
     _, pictures = stacked.read(folder / "stacks", "stack-mix", SIZE)
     some = stacked.Pictures(pictures.files[first:last], SIZE)
-    model = architecture.seeded(SEED, **GEOMETRIES["default"]).eval()
-    return evaluation.evaluate(model, some, SETTINGS, DEAD, resume)
+    model = network()
+    return evaluation.evaluate(model, some, SETTINGS, model.zone(SIZE), resume)
 
 
 def watched(command: list[str], done: Callable[[], int], until: int | None = None) -> pd.DataFrame:
@@ -89,9 +89,8 @@ def watched(command: list[str], done: Callable[[], int], until: int | None = Non
     Killed at `until`.
     """
     started, rows = time.monotonic(), []
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.scale", *command], cwd=HERE.parent
-    ) as process:
+    command = [sys.executable, "-m", "benchmarks.scale", *command]
+    with subprocess.Popen(command, cwd=HERE.parent) as process:
         seen = psutil.Process(process.pid)
         while process.poll() is None:
             try:
@@ -102,7 +101,7 @@ def watched(command: list[str], done: Callable[[], int], until: int | None = Non
                 process.kill()
             time.sleep(1)
     if process.returncode and until is None:
-        sys.exit(f"benchmarks.scale: {' '.join(command)} failed")
+        sys.exit(f"benchmarks.scale: {' '.join(command[3:])} failed")
     return pd.DataFrame(rows, columns=["seconds", "images", "bytes"])
 
 
@@ -124,20 +123,24 @@ def fit(part: pd.DataFrame) -> dict[str, float]:
         for some in (work[:fifth], work[-fifth:])
     )
     at_last = stats.linregress(work["images"][-fifth:], work["bytes"][-fifth:])
-    return {"images": len(work) and int(work["images"].iloc[-1] - work["images"].iloc[0]), "seconds": seconds.slope,
-            "r2": seconds.rvalue**2, "bend": last / first, "bytes": memory.slope, "bytes at "
-                                                                                  "last": at_last.slope,
-            "at first": work["bytes"].iloc[0], "peak": part["bytes"].max()}  # fmt: skip
+    return {
+        "images": int(work["images"].iloc[-1] - work["images"].iloc[0]),
+        "seconds": seconds.slope,
+        "r2": seconds.rvalue**2,
+        "bend": last / first,
+        "bytes": memory.slope,
+        "bytes at last": at_last.slope,
+        "at first": work["bytes"].iloc[0],
+        "peak": part["bytes"].max(),
+    }
 
 
 def run(folder: Path, images: int) -> tuple[pd.DataFrame, int]:
     """Both steps, the second one killed half-way; what was seen (long), and how many images were
     computed again.
     """
-    resume, drawn = (
-        folder / "resume",
-        (folder / "stacks.partial" / "stack-mix", folder / "stacks" / "stack-mix"),
-    )
+    resume = folder / "resume"
+    drawn = [folder / part / "stack-mix" for part in ("stacks.partial", "stacks")]
     parts = {"STACK-MIX": watched(["draw", str(images)], lambda: sum(map(_count, drawn)))}
     command, batch = ["evaluate", str(images)], SETTINGS.batch_size
     parts["maps, until the kill"] = watched(
@@ -177,21 +180,19 @@ def speeds() -> pd.DataFrame:
     seconds).
     """
     model = architecture.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
+    whole = Whole(model)
     random = torch.Generator().manual_seed(SEED)
     rows = []
     for number in range(4):
         images = torch.randn(2, 3, SIZE, SIZE, generator=random).to(DEVICE)
-        for name in params.method_names():
+        for name in METHODS:
             some = images[:1] if name in ("ScoreCAM", "Opti-CAM") else images
             if number or len(some) > 1:  # these two take long enough to need no warm-up
-                seconds = clocked(
-                    lambda name=name, some=some: ours([name], model, some), DEVICE
-                ) / len(some)
+                work = partial(ours, [name], model, some)
+                seconds = clocked(work, DEVICE) / len(some)
                 rows.append({"method": name, "seconds": seconds, "number": number})
         with torch.no_grad():
-            seconds = clocked(
-                lambda images=images: model.head(model.features(images)), DEVICE
-            ) / len(images)
+            seconds = clocked(partial(whole, images), DEVICE) / len(images)
         rows.append({"method": "forward pass", "seconds": seconds, "number": number})
     return pd.DataFrame(rows).query("number > 0").drop(columns="number")
 
@@ -205,33 +206,28 @@ def reading(folder: Path) -> float:
 def plan(measured: pd.DataFrame, read: float) -> str:
     """Minutes of every method on ImageNet's validation images on 1, 8 and 64 GPUs, as a table."""
     with torch.device("meta"):
-        network = architecture.vgg(
-            **{k: v for k, v in GEOMETRIES["paper"].items() if k != "wall_rows"}, wall_rows=0
-        )
-    forward = estimates.operations(network.eval(), SIZE)
+        baseline = architecture.vgg(**GEOMETRIES["paper"] | {"wall_rows": 0})
+    forward = estimates.operations(baseline.eval(), SIZE)
     medians = measured.groupby("method", sort=False)["seconds"].median()
     pace = forward / medians["forward pass"]
     every, rows = sum(medians.drop("forward pass")), []
     for name, seconds in [*medians.drop("forward pass").items(), ("all of them", every)]:
-        on_gpu = seconds * pace / estimates.GPU + read
-        spread = (
-            quartiles(measured.loc[measured["method"] == name, "seconds"], 2)
-            if name in medians
-            else f"{every:.1f}"
-        )
+        on_gpu = seconds * pace / GPU + read
+        spread = f"{every:.1f}"
+        if name in medians:
+            spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2)
         row = {
             "method": name,
             "two cores, s an image": spread,
             "operations, 10⁹ an image": f"{seconds * pace / 1e9:,.0f}",
         }
-        rows.append(
-            row
-            | {f"{n} × GPU, min": f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}" for n in GPUS}
-        )
+        for n in GPUS:
+            row[f"{n} × GPU, min"] = f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}"
+        rows.append(row)
     return f"""{markdown(rows)}
 
 The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
-{medians["forward pass"]:.2f} s). A GPU is taken to sustain {estimates.GPU / 1e12:.0f} · 10¹² on the same work, and
+{medians["forward pass"]:.2f} s). A GPU is taken to sustain {GPU / 1e12:.0f} · 10¹² on the same work, and
 {STARTING} s to start: both are assumptions, nothing was measured on one. Before an image is computed it is read, in
 {1000 * read:.1f} ms of one core (measured); all of them together read it once."""
 
@@ -242,19 +238,20 @@ def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, im
     rows = []
     for step, part in table.groupby("step", sort=False):
         f = fit(part)
-        row = {
-            "step": step,
-            "images": f"{f['images']:,}",
-            "ms an image": f"{1000 * f['seconds']:.2f}",
-        }
-        row |= {"r²": f"{f['r2']:.5f}", "last fifth / first": f"{f['bend']:.2f}"}
-        row |= {
-            "MB at first": f"{f['at first'] / 1e6:,.0f}",
-            "bytes more an image": f"{f['bytes']:,.0f}",
-        }
-        row |= {"in the last fifth": f"{f['bytes at last']:,.0f}"}
-        rows.append(row | {"MB at most": f"{f['peak'] / 1e6:,.0f}"})
-    kept = len(params.method_names()) * 14 * 14 * 4
+        rows.append(
+            {
+                "step": step,
+                "images": f"{f['images']:,}",
+                "ms an image": f"{1000 * f['seconds']:.2f}",
+                "r²": f"{f['r2']:.5f}",
+                "last fifth / first": f"{f['bend']:.2f}",
+                "MB at first": f"{f['at first'] / 1e6:,.0f}",
+                "bytes more an image": f"{f['bytes']:,.0f}",
+                "in the last fifth": f"{f['bytes at last']:,.0f}",
+                "MB at most": f"{f['peak'] / 1e6:,.0f}",
+            }
+        )
+    kept = len(METHODS) * 14 * 14 * 4
     return f"""# Scale
 
 `python -m benchmarks.scale` on {hardware(DEVICE, *VERSIONS)}.
@@ -282,7 +279,7 @@ and quartiles of three.
 {plan(measured, read)}
 
 How: a process a GPU (`CUDA_VISIBLE_DEVICES`), each with every n-th batch of the images, each calling
-`evaluation.evaluate(model, share, settings, dead_rows, resume)` with the same folder `resume` on a disk that all share. A
+`evaluation.evaluate(model, share, settings, zone, resume)` with the same folder `resume` on a disk that all share. A
 finished batch is a file named after its pixels, the weights, the settings, the code and the machine (torch, threads,
 device), so nobody needs to count them: a process that is killed is started again, and at the end one call over all images,
 on such a machine, finds every batch there and returns the table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the
@@ -346,7 +343,7 @@ def main(arguments: list[str]) -> int:
     if images < 50_000:
         print(said)
     else:
-        table.to_csv(HERE / "scale.csv", index=False, float_format="%.3f", lineterminator="\n")
+        files.write_csv(table, HERE / "scale.csv", digits=3)
         (HERE / "scale.md").write_text(said, encoding="utf-8")
         plot(table)
     shutil.rmtree(folder)

@@ -89,7 +89,7 @@ def run(name: str, base: Path, folder: Path) -> dict:
         call(copy, "dvc", "repro", "--single-item", stage, **(setting.variables or {}))
     # Not by DVC, which would have the sweep of every wall run before: no accuracy, cell or claim is
     # made of it.
-    call(copy, "walls.run", "paper", **(setting.variables or {}))
+    call(copy, "walls", "run", "paper", **(setting.variables or {}))
     line = {"setting": name, **measured(in_folder(copy))}
     shutil.rmtree(copy)
     return line

@@ -37,26 +37,35 @@ from walls.base import seeds
 from walls.base.files import write_csv
 from walls.images import loaders, reading, transforms
 from walls.network import architecture
+from walls.network.classifier import Classifier
 from walls.sources import critters
 from walls.training import loop
 from walls.training.settings import Train
 
-SETTINGS = {"epochs": 1, "batch_size": 32, "accumulate": 1, "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4,
-            "schedule": "constant", "precision": "auto", "compile": False, "workers": 1}  # fmt: skip
+SETTINGS = {
+    "epochs": 1,
+    "batch_size": 32,
+    "accumulate": 1,
+    "lr": 1e-3,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "constant",
+    "precision": "auto",
+    "compile": False,
+    "workers": 1,
+}
 VERSIONS = [f"torch {torch.__version__}", f"torchvision {torchvision.__version__}"]
 CLASSES, SIZE, WALL = 10, 224, 9
 DEFAULT = {"width": 0.125, "dense": 512, "batch_norm": True, "dropout": 0.2}
 HALF = {"width": 0.5, "dense": 2048, "batch_norm": True, "dropout": 0.5}
 PAPERS = {"width": 1.0, "dense": 4096, "batch_norm": False, "dropout": 0.5}
-# What is compared, by device: the network's name, its architecture, batches, precisions.
-COMPARED = {
-    "cpu": [("default, 1/8 of VGG16's width", DEFAULT, 32, ("float32", "bfloat16")),
-            ("1/2 of its width", HALF, 16, ("float32", "bfloat16")),
-            ("the paper's, whole width", PAPERS, 8, ("float32", "bfloat16"))],
-    "cuda": [("default, 1/8 of VGG16's width", DEFAULT, 256, ("float32", "bfloat16", "float16")),
-             ("1/2 of its width", HALF, 256, ("float32", "bfloat16", "float16")),
-             ("the paper's, whole width", PAPERS, 128, ("float32", "bfloat16", "float16"))],
-}  # fmt: skip
+NETWORKS = {
+    "default, 1/8 of VGG16's width": DEFAULT,
+    "1/2 of its width": HALF,
+    "the paper's, whole width": PAPERS,
+}
+BATCHES = {"cpu": (32, 16, 8), "cuda": (256, 256, 128)}  # of each network
+PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
 
 
 class Plain:
@@ -81,8 +90,12 @@ class Plain:
         mask[:, :, -wall_rows:] = 0
         self.weight, self.mask = dense.weight, mask.flatten(1).to(device)
         self.device, self.precision = device, precision
-        self.optimizer = torch.optim.SGD(self.model.parameters(), settings["lr"], settings["momentum"],
-                                         weight_decay=settings["weight_decay"])  # fmt: skip
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            settings["lr"],
+            settings["momentum"],
+            weight_decay=settings["weight_decay"],
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.wall()
 
@@ -93,10 +106,8 @@ class Plain:
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One step; its loss."""
-        images, labels = (
-            images.to(self.device, non_blocking=True),
-            labels.to(self.device, non_blocking=True),
-        )
+        images = images.to(self.device, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
         with torch.autocast(
             self.device.type, getattr(torch, self.precision), enabled=self.precision != "float32"
         ):
@@ -107,6 +118,11 @@ class Plain:
         self.scaler.update()
         self.wall()
         return loss.detach()
+
+
+def masked(network: dict) -> Classifier:
+    """The network behind the paper's wall, with fresh weights."""
+    return architecture.seeded(0, classes=CLASSES, wall_rows=WALL, image_size=SIZE, **network)
 
 
 def in_turns(works: list[Callable], device: torch.device, seconds: float) -> np.ndarray:
@@ -134,21 +150,21 @@ def compare(
         images, labels, flips, ready = (
             tensor.pin_memory() for tensor in (images, labels, flips, ready)
         )
-    model = architecture.seeded(
-        0, classes=CLASSES, wall_rows=WALL, image_size=SIZE, **network
-    ).train()
+    model = masked(network).train()
     settings = Train(**(SETTINGS | {"batch_size": batch, "precision": precision}))
     step, batches = loop.Step(model, settings, 1, accelerator), repeat((images, labels, flips))
     plain = Plain(device, precision, WALL, SIZE, **network)
     plain.model.train()
     turns = in_turns([lambda: step(batches), lambda: plain.step(ready, labels)], device, seconds)
     accelerator.free_memory()
-    return {"precision": precision, "batch": batch, "ours, "
-                                                    "images/s": quartiles(batch / turns[:, 0]),
-            "plain, "
-            "images/s": quartiles(batch / turns[:, 1]), "ours / "
-                                                        "plain": quartiles(turns[:, 1] / turns[:, 0], 2),
-            "turns": len(turns)}  # fmt: skip
+    return {
+        "precision": precision,
+        "batch": batch,
+        "ours, images/s": quartiles(batch / turns[:, 0]),
+        "plain, images/s": quartiles(batch / turns[:, 1]),
+        "ours / plain": quartiles(turns[:, 1] / turns[:, 0], 2),
+        "turns": len(turns),
+    }
 
 
 def draw(folder: Path, images: int) -> tuple[list[str], list[str]]:
@@ -210,14 +226,15 @@ def apart(
     stacked, labels, flips = next(iter(loaders.loader(images, batch, 0, count(1))))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
-    every = range(len(files))
-    alone = in_turns([lambda: [pillow(path) for path in files], lambda: [reading.read_image(path) for path in files],
-                      lambda: [crop(number) for number in every]], torch.device("cpu"), seconds)  # fmt: skip
+    works = [
+        lambda: [pillow(path) for path in files],
+        lambda: [reading.read_image(path) for path in files],
+        lambda: [crop(number) for number in range(len(files))],
+    ]
+    alone = in_turns(works, torch.device("cpu"), seconds)
     torch.set_num_threads(threads)
     settings = Train(**(SETTINGS | {"batch_size": batch, "workers": workers}))
-    model = architecture.seeded(
-        0, classes=CLASSES, wall_rows=WALL, image_size=SIZE, **DEFAULT
-    ).train()
+    model = masked(DEFAULT).train()
     step = loop.Step(model, settings, 1, accelerator)
     ready = repeat((stacked, labels, flips))
     there = in_turns(
@@ -227,11 +244,15 @@ def apart(
     read_alone = flow(iter(loaders.loader(images, batch, workers, count(1))), batch, next, seconds)
     together = flow(iter(loaders.loader(images, batch, workers, count(1))), batch, step, seconds)
     accelerator.free_memory()
-    return {"decode, Pillow alone": pillows, "decode, as we read": reads, "crop and scale": crops,
-            f"loader, {workers} worker{'s' * (workers > 1)}": f"{read_alone:.0f}",
-            "flip and normalise, on the device": quartiles(batch / there[:, 0], 0),
-            f"step ({step.precision})": quartiles(batch / there[:, 1]),
-            "loader and step together": f"{together:.1f}"}  # fmt: skip
+    return {
+        "decode, Pillow alone": pillows,
+        "decode, as we read": reads,
+        "crop and scale": crops,
+        f"loader, {workers} worker{'s' * (workers > 1)}": f"{read_alone:.0f}",
+        "flip and normalise, on the device": quartiles(batch / there[:, 0], 0),
+        f"step ({step.precision})": quartiles(batch / there[:, 1]),
+        "loader and step together": f"{together:.1f}",
+    }
 
 
 @contextmanager
@@ -245,22 +266,20 @@ def peaks(device: torch.device) -> Iterator[list[int]]:
         process = psutil.Process()
         while not done.wait(0.02):
             try:
-                own = sum(
-                    worker.memory_full_info().uss for worker in process.children(recursive=True)
-                )
+                workers = process.children(recursive=True)
+                own = sum(worker.memory_full_info().uss for worker in workers)
                 highest[0] = max(highest[0], process.memory_info().rss + own)
             except psutil.Error:  # a worker that ends right now
                 continue
 
     def keep(file: Path, saved: dict) -> None:
         if "record" not in saved:
-            found.append(
-                (torch.cuda.max_memory_allocated() if device.type == "cuda" else highest[0])
-                // 2**20
-            )
-            highest[0] = 0
             if device.type == "cuda":
+                found.append(torch.cuda.max_memory_allocated() // 2**20)
                 torch.cuda.reset_peak_memory_stats()
+            else:
+                found.append(highest[0] // 2**20)
+                highest[0] = 0
         real(file, saved)
 
     if device.type == "cuda":
@@ -280,11 +299,9 @@ def memory(
 ) -> list[int]:
     """Peak memory of every epoch of the default network, MB."""
     settings = Train(**(SETTINGS | {"epochs": epochs, "workers": workers}))
-    model = architecture.seeded(0, classes=CLASSES, wall_rows=WALL, image_size=SIZE, **DEFAULT)
+    train_set, val_set = images_of(files), images_of(files[:10], None)
     with peaks(device) as found:
-        loop.train(
-            model, images_of(files), images_of(files[:10], None), settings, folder / "resume"
-        )
+        loop.train(masked(DEFAULT), train_set, val_set, settings, folder / "resume")
     return found
 
 
@@ -347,22 +364,19 @@ def main(arguments: list[str]) -> int:
             for name, files in kinds.items()
         }
     rows = []
-    for name, network, size, precisions in COMPARED[device.type]:
-        for precision in precisions:
+    for (name, network), size in zip(NETWORKS.items(), BATCHES[device.type], strict=True):
+        for precision in PRECISIONS[device.type]:
             rows.append({"network": name} | compare(accelerator, network, size, precision, seconds))
             print(rows[-1], file=sys.stderr, flush=True)
     page = report(device, pd.DataFrame(rows), parts, used, workers)
     print(page)
     if given is None:
         name = "training.md" if device.type == "cpu" else "training-gpu.md"
-        Path(__file__).with_name(name).write_text(page, encoding="utf-8")
+        file = Path(__file__).with_name(name)
+        file.write_text(page, encoding="utf-8")
         medians = pd.DataFrame(parts).map(lambda shown: float(shown.split()[0]))
         medians.columns = ["drawn", "photographs"]
-        write_csv(
-            medians.rename_axis("part"),
-            Path(__file__).with_name(name).with_suffix(".csv"),
-            index=True,
-        )
+        write_csv(medians.rename_axis("part"), file.with_suffix(".csv"), index=True)
     return 0
 
 

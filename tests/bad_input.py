@@ -27,6 +27,8 @@ LEFT_OUT: list[
     str
 ] = []  # tests of a family that were deselected: then nothing is said of the total
 LONGEST = 1500  # characters of a line that somebody still reads
+# How an image file is refused, after its name.
+UNREADABLE = r": not a readable image \((.+)\)$"
 # What a library's inside sounds like.
 FOREIGN = re.compile(
     r"Traceback|object at 0x|site-packages|0x[0-9a-f]{8}|For further information|pydantic|\[Errno|codec can't"

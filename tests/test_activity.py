@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from walls.network.geometry import DeadZone
 from walls.saliency import statistics
 from walls.saliency.activity import activity, uniform_activity
 from walls.saliency.statistics import summary
@@ -39,10 +40,18 @@ def test_a_map_that_is_not_square(height, width):
             math.sqrt((one[height - rows :] ** 2).sum() / (one**2).sum()) for one in maps.numpy()
         ]
         assert activity(maps, rows).tolist() == pytest.approx(by_hand, abs=1e-15)
-    with pytest.raises(
-        ValueError, match=rf"got maps \(2, {height}, {width}\) and {height + 1} dead rows"
-    ):
+    with pytest.raises(ValueError, match=f"and {height + 1} dead rows"):
         activity(maps, height + 1)
+
+
+def test_a_dead_zone_as_it_was_derived():
+    """54 rows of 224, by number or as geometry gives them, below the edge or above it."""
+    maps = torch.rand(2, 224, 224, dtype=torch.float64)
+    below, above = (DeadZone((170, 5), (224, 14), side) for side in ("bottom", "top"))
+    assert torch.equal(activity(maps, below), activity(maps, 54))
+    assert torch.equal(activity(maps, above), activity(maps.flip(1), 54))
+    with pytest.raises(ValueError, match=r"^activity: got maps of 223 rows; takes 224"):
+        activity(maps[:, 1:], below)
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e200])
@@ -57,21 +66,31 @@ def test_an_empty_map_says_nothing():
     assert values[0].isnan() and values[1] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize("maps, rows, message", [
-    (torch.ones(4, 4), 1, "activity: got maps (4, 4) and 1 dead rows; takes (N, H, W), 0 to H"),
-    (torch.ones(1, 4, 4), 5, "activity: got maps (1, 4, 4) and 5 dead rows; takes (N, H, W), 0 to H"),
-    (torch.ones(1, 4, 4), -1, "activity: got maps (1, 4, 4) and -1 dead rows; takes (N, H, W), 0 to H"),
-    (torch.ones(1, 4, 4), 1.0, "activity: got maps (1, 4, 4) and 1.0 dead rows; takes (N, H, W), 0 to H"),
-    (torch.ones(1, 0, 4), 0, "activity: got maps (1, 0, 4) and 0 dead rows; takes (N, H, W), 0 to H"),
-    (torch.ones(1, 4, 4, dtype=torch.complex64), 1, "activity: got maps (1, 4, 4) and 1 dead rows; takes (N, H, W), 0 to H"),
-    *((torch.full((1, 4, 4), score), 1,
-       "activity: got a map with negative, infinite or NaN scores; takes saliency after the ReLU")
-      for score in (-1, -0.5, math.nan, math.inf)),
-])  # fmt: skip
-def test_bad_maps_are_refused(maps, rows, message):
+@pytest.mark.parametrize(
+    "maps, rows",
+    [
+        (torch.ones(4, 4), 1),
+        (torch.ones(1, 4, 4), 5),
+        (torch.ones(1, 4, 4), -1),
+        (torch.ones(1, 4, 4), 1.0),
+        (torch.ones(1, 0, 4), 0),
+        (torch.ones(1, 4, 4, dtype=torch.complex64), 1),
+    ],
+)
+def test_maps_and_zones_that_are_none(maps, rows):
     with pytest.raises(ValueError) as error:
         activity(maps, rows)
-    assert str(error.value) == message
+    got = f"maps {tuple(maps.shape)} and {rows} dead rows"
+    assert str(error.value) == f"activity: got {got}; takes (N, H, W), 0 to H"
+
+
+@pytest.mark.parametrize("score", [-1, -0.5, math.nan, math.inf])
+def test_scores_that_are_none(score):
+    with pytest.raises(ValueError) as error:
+        activity(torch.full((1, 4, 4), score), 1)
+    assert str(error.value) == (
+        "activity: got a map with negative, infinite or NaN scores; takes saliency after the ReLU"
+    )
 
 
 def test_summary_against_numpy():
@@ -99,21 +118,24 @@ def test_the_interval_is_the_percentile_bootstraps():
     assert summary(values, raw) == summary(values, raw, 0) != summary(values, raw, 1)
 
 
-NOTHING = dict.fromkeys(["mean", "std", "ci_low", "ci_high", "mean_raw"], math.nan)
+CELLS = ("mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty")
+NAN = math.nan
 
 
-@pytest.mark.parametrize("values, expected", [
-    ([], NOTHING | {"images": 0, "empty": 0}),
-    ([math.nan, math.nan], NOTHING | {"images": 2, "empty": 2}),
-    ([0.25], {"mean": 25, "std": math.nan, "ci_low": 25, "ci_high": 25, "mean_raw": 25, "images": 1, "empty": 0}),
-    ([0.25, 0.25], {"mean": 25, "std": 0, "ci_low": 25, "ci_high": 25, "mean_raw": 25, "images": 2, "empty": 0}),
-    # Of two, a quarter of the resamples each are all of one: the interval goes from the one to the
-    # other.
-    ([0.25, 0.255], {"mean": 25.25, "std": 0.5 / math.sqrt(2), "ci_low": 25, "ci_high": 25.5, "mean_raw": 25.25,
-                     "images": 2, "empty": 0}),
-])  # fmt: skip
-def test_of_few_images_what_can_be_said(values, expected):
-    values = np.array(values, dtype=float)
+@pytest.mark.parametrize(
+    "values, cells",
+    [
+        ([], (NAN, NAN, NAN, NAN, NAN, 0, 0)),
+        ([NAN, NAN], (NAN, NAN, NAN, NAN, NAN, 2, 2)),
+        ([0.25], (25, NAN, 25, 25, 25, 1, 0)),
+        ([0.25, 0.25], (25, 0, 25, 25, 25, 2, 0)),
+        # Of two, a quarter of the resamples each are all of one: the interval goes from the one to
+        # the other.
+        ([0.25, 0.255], (25.25, 0.5 / math.sqrt(2), 25, 25.5, 25.25, 2, 0)),
+    ],
+)
+def test_of_few_images_what_can_be_said(values, cells):
+    values, expected = np.array(values, dtype=float), dict(zip(CELLS, cells, strict=True))
     with warnings.catch_warnings(action="error"):
         assert summary(values, values) == pytest.approx(expected, nan_ok=True)
 
@@ -131,26 +153,18 @@ def test_the_interval_covers_as_often_as_it_says():
 def test_tabulate_keeps_datasets_and_methods_apart():
     """In the order met, with `summary`'s cells of each group, its seed's interval included."""
     values = np.random.default_rng(1).uniform(0, 1, 30)
-    long = pd.DataFrame({"dataset": [*"baa", *"b" * 29], "method": [*"xyx", *"x" * 29],
-                         "mu": [values[0], 0.1, 0.3, *values[1:]]})  # fmt: skip
+    long = pd.DataFrame(
+        {
+            "dataset": [*"baa", *"b" * 29],
+            "method": [*"xyx", *"x" * 29],
+            "mu": [values[0], 0.1, 0.3, *values[1:]],
+        }
+    )
     long["mu_raw"] = long["mu"] ** 2
     table = statistics.tabulate(long, seed=3)
-    assert list(table.columns) == [
-        "dataset",
-        "method",
-        "mean",
-        "std",
-        "ci_low",
-        "ci_high",
-        "mean_raw",
-        "images",
-        "empty",
-    ]
-    assert list(zip(table["dataset"], table["method"], strict=True)) == [
-        ("b", "x"),
-        ("a", "y"),
-        ("a", "x"),
-    ]
+    assert list(table.columns) == ["dataset", "method", *CELLS]
+    assert list(table["dataset"]) == ["b", "a", "a"]
+    assert list(table["method"]) == ["x", "y", "x"]
     expected = summary(values, values**2, seed=3)
     assert expected["ci_low"] != summary(values, values**2)["ci_low"]
     assert table.iloc[0, 2:].to_dict() == pytest.approx(expected)

@@ -48,6 +48,7 @@ def test_what_a_whole_run_lacks(changed, lacking):
     assert too_few(Counter(ENOUGH | changed)) == lacking
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("order", [FAMILIES, FAMILIES[::-1]], ids=["in order", "backwards"])
 def test_a_whole_run_of_too_few_fails(tmp_path, order):
     """In a session of its own, whose modules only count; in whatever order they come."""

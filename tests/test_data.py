@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bad_input import UNREADABLE
 from PIL import Image
 from pydantic import ValidationError
 from torchvision.io import write_png
@@ -111,7 +112,7 @@ def test_no_images(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not an image", jpeg(9)[:200]])
 def test_what_is_no_image_is_named(tmp_path, content):
     (tmp_path / "bad.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad\.jpg: not a readable image"):
+    with pytest.raises(ValueError, match=rf"bad\.jpg{UNREADABLE}"):
         reading.read_image(tmp_path / "bad.jpg")
 
 
@@ -143,8 +144,9 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, name):
 )
 def test_pixels_without_a_scale_are_refused(tmp_path, values, message):
     Image.fromarray(values).save(tmp_path / "image.tif")
-    with pytest.raises(ValueError, match=rf"image\.tif: not a readable image \({message}"):
+    with pytest.raises(ValueError, match=rf"image\.tif{UNREADABLE}") as error:
         reading.read_image(tmp_path / "image.tif")
+    assert f"({message}" in str(error.value)
 
 
 def test_the_decoders_give_pillows_pixels(tmp_path):
@@ -203,7 +205,7 @@ def test_the_decoders_give_pillows_pixels(tmp_path):
         ), name
     whole = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"a\.jpg: not a readable image"):
+    with pytest.raises(ValueError, match=rf"a\.jpg{UNREADABLE}"):
         reading.read_image(tmp_path / "a.jpg")
 
 

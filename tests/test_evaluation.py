@@ -21,7 +21,6 @@ from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
 from walls.saliency.settings import Cams
 
-
 WALLS = ROOT / "src" / "walls"
 ZONE = DeadZone((170, 5), (224, 14))  # of the paper's wall: 54 dead rows
 

@@ -18,27 +18,13 @@ from walls.theory import cnn
 def test_the_papers_network():
     model = architecture.vgg(1, 4096, 1000, False, 9)
     convolutions = [m for m in model.features if isinstance(m, nn.Conv2d)]
-    assert [c.out_channels for c in convolutions] == [
-        64,
-        64,
-        128,
-        128,
-        256,
-        256,
-        256,
-        512,
-        512,
-        512,
-        512,
-        512,
-        256,
-    ]
-    assert sum(isinstance(m, nn.MaxPool2d) for m in model.features) == 4 and isinstance(
-        model.features[-1], nn.ReLU
-    )
-    assert model.head[0].weight.shape == (4096, 256, 5, 14) and model.head[
-        0
-    ].full_weight().shape == (4096, 256, 14, 14)
+    channels = {64: 2, 128: 2, 256: 3, 512: 5}  # so many convolutions have as many
+    expected = [c for c, times in channels.items() for _ in range(times)]
+    assert [c.out_channels for c in convolutions] == [*expected, 256]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in model.features) == 4
+    assert isinstance(model.features[-1], nn.ReLU)
+    assert model.head[0].weight.shape == (4096, 256, 5, 14)
+    assert model.head[0].full_weight().shape == (4096, 256, 14, 14)
     seen = sum(p.numel() for p in model.parameters())
     assert seen == 13_534_784 + 4096 * (256 * 5 * 14 + 1) + 4096 * 4097 + 1000 * 4097
 
@@ -71,11 +57,19 @@ def test_cropping_is_exact(batch_norm):
         )
 
 
-@pytest.mark.parametrize("layer", [
-    nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(3, 4, 5, 1, 2), nn.Conv2d(3, 4, 3, 1, 4, dilation=2),
-    nn.Conv2d(3, 4, 3, padding="same"),
-    nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2, ceil_mode=True),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.Conv2d(3, 4, 5, 1, 2),
+        nn.Conv2d(3, 4, 3, 1, 4, dilation=2),
+        nn.Conv2d(3, 4, 3, padding="same"),
+        nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+        nn.MaxPool2d(3, 2, 1),
+        nn.AvgPool2d(2, ceil_mode=True),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("wall_rows", range(1, 12))
 def test_cropping_is_exact_for_any_window(layer, wall_rows):
     channels = getattr(layer, "out_channels", 3)
@@ -144,13 +138,9 @@ def test_a_leak_is_found(tiny):
 
 def test_a_zone_claimed_too_large_is_found(tiny):
     blind = copy.deepcopy(tiny)
-    blind.head[0] = classifier.WallLinear(
-        16, 14, 14, 24, 10
-    )  # reads one row less: row 169 doesn't matter
+    blind.head[0] = classifier.WallLinear(16, 14, 14, 24, 10)  # one row less: row 169 is unread
     certificate = certify(blind, 224)
-    assert (
-        certificate.dead_gradient == 0 and certificate.edge_gradient == 0 and not certificate.holds
-    )
+    assert certificate.dead_gradient == certificate.edge_gradient == 0 and not certificate.holds
 
 
 def test_a_baseline_is_not_certified():
@@ -165,11 +155,9 @@ def test_checkpoints_come_back_equal(tiny, tmp_path):
         for a, b in zip(tiny.state_dict().values(), back.state_dict().values(), strict=True)
     )
     checkpoints.save(back, tmp_path / "again.safetensors", precision="float32")
-    assert (tmp_path / "again.safetensors").read_bytes() == (
-        tmp_path / "m.safetensors"
-    ).read_bytes()
-    (tmp_path / "again.safetensors").unlink()
-    assert not back.training and list(tmp_path.iterdir()) == [tmp_path / "m.safetensors"]
+    first, second = (tmp_path / f"{name}.safetensors" for name in ("m", "again"))
+    assert first.read_bytes() == second.read_bytes()
+    assert not back.training and sorted(tmp_path.iterdir()) == [second, first]
 
 
 def test_checkpoints_of_another_configuration_are_refused_by_name(tiny, tmp_path):
@@ -197,10 +185,13 @@ def test_seeds_decide_the_weights():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("kwargs, message", [
-    ({"image_size": (8, 8), "pool": 1}, "h' = 7 has no lower half; takes 0 to 6"),
-    ({"image_size": (8, 8), "pool": 2}, "pool: got 2; takes a divisor of h = 7 and w = 7"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "kwargs, message",
+    [
+        ({"image_size": (8, 8), "pool": 1}, "h' = 7 has no lower half; takes 0 to 6"),
+        ({"image_size": (8, 8), "pool": 2}, "pool: got 2; takes a divisor of h = 7 and w = 7"),
+    ],
+)
 def test_a_cnn_that_cannot_be_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         cnn.CNN(filters=3, kernel=2, **kwargs)

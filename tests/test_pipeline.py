@@ -3,6 +3,7 @@ says.
 """
 
 import json
+import re
 import shutil
 
 import pandas as pd
@@ -14,13 +15,16 @@ from safetensors.torch import load_file
 from walls.images import stacked, transforms
 from walls.network import checkpoints
 
-STAGES = ["check", "theory", "wall", "data", "train@masked", "train@baseline", "stacks", "cams@stack-mix", "cams@stack-gen",
-          "sweep", "paper", "render"]  # fmt: skip
+pytestmark = pytest.mark.pipeline
+
+
+def ran(text):
+    """The stages that DVC says it runs, in order."""
+    return re.findall(r"^Running stage '(.+)':$", text, re.MULTILINE)
 
 
 def would_run(folder):
-    text = run(folder, "dvc", "repro", "--dry").stdout
-    return [stage for stage in STAGES if f"Running stage '{stage}'" in text]
+    return ran(run(folder, "dvc", "repro", "--dry").stdout)
 
 
 @pytest.fixture
@@ -43,11 +47,19 @@ def test_every_output_is_there(smoke):
     assert set(table["dataset"]) == {"stack-mix", "stack-gen"} and (table["images"] == 6).all()
     assert (table[table["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
     wall = json.loads((smoke / "metrics" / "wall.json").read_text())
-    assert wall == {"image_rows": 128, "map_rows": 8, "wall_rows": 7, "seen_rows": 106, "dead_rows": 22,
-                    "dead_share": 22 / 128, "hirescam_zero_rows": 104, "certified": True}  # fmt: skip
+    assert wall == {
+        "image_rows": 128,
+        "map_rows": 8,
+        "wall_rows": 7,
+        "seen_rows": 106,
+        "dead_rows": 22,
+        "dead_share": 22 / 128,
+        "hirescam_zero_rows": 104,
+        "certified": True,
+    }
     train = json.loads((smoke / "metrics" / "train.json").read_text())
-    assert train["masked"]["images_seen"] == 192 and set(train["masked"]) == {
-        "top1", "top5", "train_loss", "epochs", "images_seen", "precision", "device"}  # fmt: skip
+    scores = {"top1", "top5", "train_loss", "epochs", "images_seen", "precision", "device"}
+    assert train["masked"]["images_seen"] == 192 and set(train["masked"]) == scores
     edges = pd.read_csv(smoke / "runs" / "stacks" / "manifest.csv")["edge"]
     assert (edges == 106).all()
     for figure in (1, 2, 3, 4, 5, 6, 7, 8, 9):
@@ -136,11 +148,59 @@ def test_a_comment_reruns_the_check_alone(restored):
     assert would_run(restored) == []
 
 
-@pytest.mark.parametrize("old, new, message", [
-    ("rows: 7", "rows: seven", "wall.rows: got 'seven'; takes a whole number of feature rows, 1 or more"),
-    ("epochs: 2", "epoch: 2", "train.epoch: unknown key"),
-    ("seed: 0", "seed: 0\nseed: 1", "seed"),
-])  # fmt: skip
+# What one more line in a file of src/walls sets off, as the maker of each thing lives apart from its
+# readers: the stages whose sources it belongs to. What follows from them is asked when they have run.
+SET_OFF = {
+    "sources/species.py": ["check", "data", "stacks"],
+    "stacks/build.py": ["stacks"],
+    "stacks/generator.py": ["stacks"],
+    "paper/plots.py": ["paper"],
+    "theory/cnn.py": ["theory"],
+    "sweep/settings.py": ["check", "sweep"],
+    "project/site.py": [],
+}
+
+
+@pytest.fixture
+def edited(smoke):
+    """Appends a line to a file of the smoke copy's src/walls; all is put back afterwards."""
+    before = {}
+
+    def edited(name):
+        file = smoke / "src" / "walls" / name
+        before[file] = file.read_bytes()
+        file.write_bytes(before[file] + b"# one more line\n")
+
+    yield edited
+    for file, content in before.items():
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", SET_OFF)
+def test_an_edit_reruns_what_uses_it(smoke, edited, name):
+    edited(name)
+    assert sorted(would_run(smoke)) == SET_OFF[name]
+
+
+@pytest.mark.parametrize("name", ["sources/species.py", "paper/plots.py"])
+def test_unchanged_bytes_stop_a_rerun(smoke, edited, name):
+    """Nothing after the stages that an edit sets off: not a training, and not what is committed."""
+    before = (smoke / "dvc.lock").read_bytes()
+    edited(name)
+    assert sorted(ran(run(smoke, "dvc", "repro").stdout)) == SET_OFF[name]
+    changed = run(smoke, "git", "status", "--porcelain").stdout.split()
+    assert changed == ["M", "dvc.lock", "M", f"src/walls/{name}"]
+    (smoke / "dvc.lock").write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("rows: 7", "rows: seven", "wall.rows: got 'seven'; takes "),
+        ("epochs: 2", "epoch: 2", "train.epoch: unknown key"),
+        ("seed: 0", "seed: 0\nseed: 1", "seed"),
+    ],
+)
 def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, message):
     before = {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")}
     edit(restored, old, new)
@@ -156,8 +216,10 @@ def test_a_useless_wall_stops_at_the_wall(restored):
     done = run(restored, "dvc", "repro", check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("wall.rows")]
     assert done.returncode != 0 and "Running stage 'data'" not in done.stdout
-    assert lines == ["wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes from 6 to 7 "
-                     "rows at image_size 128"]  # fmt: skip
+    assert lines == [
+        "wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes "
+        "from 6 to 7 rows at image_size 128"
+    ]
     edit(restored, "rows: 3", "rows: 7")
     run(restored, "dvc", "repro")
     assert would_run(restored) == []
@@ -192,8 +254,9 @@ def test_dvc_says_something_useful(smoke):
 
 
 def nbval(folder, *arguments, finds_a_fault=False):
-    done = run(folder, "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", "--nbval-current-env",
-               "--nbval-cell-timeout=600", *arguments, check=False)  # fmt: skip
+    options = ("-q", "-p", "no:cacheprovider", "-o", "addopts=", "--nbval-current-env")
+    command = ("python", "-m", "pytest", *options, "--nbval-cell-timeout=600")
+    done = run(folder, *command, *arguments, check=False)
     assert done.returncode == finds_a_fault, done.stdout[-6000:]
     return done.stdout
 
@@ -225,9 +288,8 @@ def test_nbval_finds_a_forged_number(tmp_path):
 
 def test_the_wrong_stage_is_named(smoke):
     done = run(smoke, "python", "-m", "walls", "run", "train", check=False)
-    assert done.returncode == 1 and done.stderr.startswith(
-        "stage: got train; takes one that `dvc stage list` shows"
-    )
+    told = "stage: got train; takes one that `dvc stage list` shows\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 def test_without_a_generator_stack_gen_is_skipped(smoke, tmp_path):

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from PIL import Image
 
-from walls.figures.pictures import broken, contact_sheet, saliency_grid
+from walls.figures.pictures import broken, contact_sheet, crop_sheet, saliency_grid
 from walls.figures.rows import rows_needed
 from walls.figures.style import DEAD, HEAT, SEEN, WIDTH, save, save_sheet, use_style
 from walls.network import geometry
@@ -26,7 +26,7 @@ from walls.sweep import plots as sweep_plots
 from walls.theory import plots as theory_plots
 from walls.theory.formulas import sizes
 
-FACTS = {"seen_rows": 170, "map_rows": 14, "wall_rows": 9}
+ZONE = geometry.DeadZone((170, 5), (224, 14))  # of the paper's wall
 NAMES = list(methods.METHODS)
 
 
@@ -43,21 +43,19 @@ def pictures(count: int) -> torch.Tensor:
 
 
 def activity(names: list[str]) -> pd.DataFrame:
-    rows = [
-        (d, m, i, (7 * i + len(m)) % 100 / 100)
-        for d in table1.PAPER
-        for m in names
+    return pd.DataFrame(
+        {"dataset": dataset, "method": name, "image": i, "mu": (7 * i + len(name)) % 100 / 100}
+        for dataset in table1.PAPER
+        for name in names
         for i in range(9)
-    ]
-    return pd.DataFrame(rows, columns=["dataset", "method", "image", "mu"])
+    )
 
 
 def grid(count: int, names: list[str]) -> plt.Figure:
     maps = {name: torch.rand(count, 224, 224) for name in names}
-    mu = pd.DataFrame(
-        {name: [np.nan] * count if name == "GradCAM" else [1.0] * count for name in names}
-    )
-    return saliency_grid(pictures(count), maps, ["hippopotamus"] * count, 170, mu)
+    mu = {name: [np.nan if name == "GradCAM" else 1.0] * count for name in names}
+    classes = ["hippopotamus"] * count
+    return saliency_grid(pictures(count), maps, classes, ZONE, pd.DataFrame(mu))
 
 
 def walls(heights) -> pd.DataFrame:
@@ -71,53 +69,64 @@ def walls(heights) -> pd.DataFrame:
         "ci_high": 60,
         "uniform": 49,
     }
-    return pd.DataFrame([{"wall_rows": rows, "dead_rows": 16 * rows - 90, "method": name} | same
-                         for rows in heights for name in NAMES[:8]])  # fmt: skip
+    return pd.DataFrame(
+        {"wall_rows": rows, "dead_rows": 16 * rows - 90, "method": name} | same
+        for rows in heights
+        for name in NAMES[:8]
+    )
 
 
-def theory(name: str) -> plt.Figure:
-    image = np.random.default_rng(0).random((29, 29))
-    size, heat = sizes(image, 2, 2), image[:28, :28]
-    points = {n: (0.1 * n, 0.01) for n in (1, 2, 3)}
-    return {
-        "model": lambda: theory_plots.model(size, image.shape, 256, 2, 2, 1),
-        "deep model": lambda: theory_plots.model(size, image.shape, 256, 2, 2, 3),
-        "digit": lambda: theory_plots.digit_and_map(image, heat, size, 2),
-        "maps": lambda: theory_plots.expected_maps(
-            dict.fromkeys(("exact expectation", "Monte Carlo mean", "bound (Eq. 5)", "one network"), heat), 14),
-        "means": lambda: theory_plots.methods(dict.fromkeys((*NAMES[:6], "AblationCAM, undivided"), heat), 14),
-        "depth": lambda: theory_plots.depth_dependence(points, [0.1, 0.2, 0.3], 2.0),
-        "expectation": lambda: theory_plots.expectation(points, {
-            "exact expectation": ([1, 2, 3], np.array([0.1, 0.2, 0.3])), "large-V limit": ([1, 2], np.array([0.2, 0.3])),
-            "moment bound, ours": ([3], np.array([0.2])), "bound of Theorem 1 (Eq. 5)": ([3], np.array([0.1]))}),
-    }[name]()  # fmt: skip
+IMAGE = np.random.default_rng(0).random((29, 29))
+SIZE = sizes(IMAGE, 2, 2)
+MAP = IMAGE[:28, :28]
+POINTS = {n: (0.1 * n, 0.01) for n in (1, 2, 3)}
+EXPECTED = ("exact expectation", "Monte Carlo mean", "bound (Eq. 5)", "one network")
+MEANS = (*NAMES[:6], "AblationCAM, undivided")
+CURVES = {
+    "exact expectation": ([1, 2, 3], np.array([0.1, 0.2, 0.3])),
+    "large-V limit": ([1, 2], np.array([0.2, 0.3])),
+    "moment bound, ours": ([3], np.array([0.2])),
+    "bound of Theorem 1 (Eq. 5)": ([3], np.array([0.1])),
+}
+HISTORY = pd.DataFrame(
+    {"epoch": [1, 2], "train_loss": [2, 1], "top1": [0.1, 0.5], "top5": [0.5, 0.9]}
+)
 
 
-DRAWN = {
-    "fig1": lambda: paper_plots.example(pictures(1)[0], torch.rand(14, 14), torch.rand(224, 224), FACTS, "AblationCAM"),
+def example() -> plt.Figure:
+    raw, upscaled = torch.rand(14, 14), torch.rand(224, 224)
+    return paper_plots.example(pictures(1)[0], raw, upscaled, ZONE, "AblationCAM")
+
+
+THEORY = {
+    "model": lambda: theory_plots.model(SIZE, IMAGE.shape, 256, 2, 2, 1),
+    "deep model": lambda: theory_plots.model(SIZE, IMAGE.shape, 256, 2, 2, 3),
+    "digit": lambda: theory_plots.digit_and_map(IMAGE, MAP, SIZE, 2),
+    "maps": lambda: theory_plots.expected_maps(dict.fromkeys(EXPECTED, MAP), 14),
+    "means": lambda: theory_plots.methods(dict.fromkeys(MEANS, MAP), 14),
+    "depth": lambda: theory_plots.depth_dependence(POINTS, [0.1, 0.2, 0.3], 2.0),
+    "expectation": lambda: theory_plots.expectation(POINTS, CURVES),
+}
+DRAWN = THEORY | {
+    "fig1": example,
     "fig4": lambda: drawing.network(make_tiny(), 224),
-    "fig5": lambda: paper_plots.training_curves({which: pd.DataFrame({"epoch": [1, 2], "train_loss": [2, 1], "top1": [0.1, 0.5],
-                                                       "top5": [0.5, 0.9]}) for which in ("masked", "baseline")}),
-    "fig6": lambda: contact_sheet(pictures(8), ["STACK-MIX, hippopotamus"] * 8, 4, 170),
+    "fig5": lambda: paper_plots.training_curves({"masked": HISTORY, "baseline": HISTORY}),
+    "fig6": lambda: contact_sheet(pictures(8), ["STACK-MIX, hippopotamus"] * 8, 4, ZONE),
     "fig7": lambda: grid(2, NAMES[:8]),
     "methods": lambda: grid(1, NAMES),
     "activity": lambda: paper_plots.activity_plot(activity(NAMES), 0.491),
     "eigencam": lambda: paper_plots.eigencam_signs(activity(NAMES), table1.PAPER),
     "sweep": lambda: sweep_plots.height_curves(walls(range(6, 14)), walls([9]), 10),
     "rows-needed": lambda: rows_needed(make_tiny().zone(224), geometry.kinds(make_tiny().features)),
-    **{name: lambda name=name: theory(name) for name in ("model", "deep model", "digit", "maps", "means", "depth",
-                                                         "expectation")},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_as_wide_as_the_column_and_nothing_cut_or_tiny(name, tmp_path):
     figure = save(DRAWN[name](), tmp_path, name)
     assert pdf_faults(tmp_path / f"{name}.pdf") == []
-    assert (
-        float(re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", (tmp_path / f"{name}.pdf").read_bytes())[1])
-        > 345
-    )
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", (tmp_path / f"{name}.pdf").read_bytes())
+    assert float(box[1]) > 345
     assert Image.open(tmp_path / f"{name}.png").width >= 1200
     drawn = figure.get_tightbbox()
     assert drawn.x0 > -0.005 and drawn.x1 < WIDTH + 0.005, "cut off at a side"
@@ -161,12 +170,40 @@ def test_the_colour_map_grows_lighter_and_jet_is_to_be_had():
     assert (np.diff(steps) > 0.5).all()
     for heat, *chosen in ((HEAT,), ("jet", "jet")):
         use_style(*chosen)
-        figure = grid(1, NAMES[:2])
-        assert figure.axes[1].images[1].get_cmap().name == heat
-        assert theory("digit").axes[1].images[0].get_cmap().name == heat
+        shown = [
+            grid(1, NAMES[:2]).axes[1].images[1],
+            example().axes[1].images[0],
+            example().axes[2].images[1],
+            THEORY["digit"]().axes[1].images[0],
+            THEORY["maps"]().axes[0].images[0],
+            THEORY["means"]().axes[0].images[0],
+        ]
+        assert {image.get_cmap().name for image in shown} == {heat}
 
 
 def test_long_names_are_broken():
-    names = ("GradCAM", "AblationCAM", "EigenCAM (sign fixed)", "FEM", "GradCAMElementWise")
-    assert [broken(name) for name in names] == [
-        "GradCAM", "Ablation\nCAM", "EigenCAM\n(sign\nfixed)", "FEM", "Grad\nCAM\nElementWise"]  # fmt: skip
+    names = {
+        "GradCAM": "GradCAM",
+        "AblationCAM": "Ablation\nCAM",
+        "EigenCAM (sign fixed)": "EigenCAM\n(sign\nfixed)",
+        "FEM": "FEM",
+        "GradCAMElementWise": "Grad\nCAM\nElementWise",
+    }
+    assert {name: broken(name) for name in names} == names
+
+
+def outlines(ax) -> list[tuple]:
+    """Every red frame on a picture: left, top, width, height, in pixels."""
+    red = [patch for patch in ax.patches if patch.get_edgecolor()[:3] == to_rgb(DEAD)]
+    return sorted({(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in red})
+
+
+def test_the_dead_zone_is_framed_where_it_is():
+    """On an image, a raw map, a map over an image; and in the square that is cut out of a
+    photograph.
+    """
+    image, raw, over = example().axes
+    assert outlines(image) == outlines(over) == [(-0.5, 169.5, 224, 54)]
+    assert outlines(raw) == [(-0.5, 4.5, 14, 9)]
+    (sheet,) = crop_sheet([torch.zeros(3, 500, 448)], ["a"], [(30, 0, 448)], 1, ZONE).axes
+    assert outlines(sheet) == [(-0.5, 30 + 340 - 0.5, 448, 108)]

@@ -49,7 +49,7 @@ def test_the_plan_by_hand():
     assert operations == pytest.approx(
         10 * 2 * 15.47e9, rel=0.01
     )  # VGG16's multiplications at 224 × 224, and its additions
-    per_gpu = operations / estimates.GPU
+    per_gpu = operations / scale.GPU
     (minutes,) = re.findall(r"GradCAM .*\| +([\d.,]+) \| +([\d.,]+) \| +([\d.,]+) \|", table)
     wanted = [(scale.STARTING + 50_000 / n * (per_gpu + 0.001)) / 60 for n in (1, 8, 64)]
     assert [float(m.replace(",", "")) for m in minutes] == pytest.approx(wanted, abs=0.06)

@@ -18,8 +18,12 @@ from walls.project import site
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-NAMES = ["index.html", "figures.html", "sweep.html",
-         *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb")))]  # fmt: skip
+NAMES = [
+    "index.html",
+    "figures.html",
+    "sweep.html",
+    *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb"))),
+]
 # In every page, laid out as on a phone: images that aren't there, formulas without a size, what is
 # wider than the screen.
 HARNESS = """<!doctype html><title>.</title><body><script>
@@ -205,17 +209,28 @@ def test_the_table_has_every_row_and_the_ledger_every_verdict(folder):
     ]
 
 
+@pytest.mark.browser
 @pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: the pages were checked, but not opened in a browser"
 )
 def test_in_a_browser_without_a_network(folder, pages, tmp_path):
     harness = tmp_path / "harness.html"
     harness.write_text(HARNESS % (json.dumps(NAMES), folder.as_uri() + "/"))
-    done = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr",
-         "--allow-file-access-from-files", "--host-resolver-rules=MAP * ~NOTFOUND",
-         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom", harness.as_uri()],
-        capture_output=True, text=True, timeout=120)  # fmt: skip
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--enable-logging=stderr",
+        "--allow-file-access-from-files",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=20000",
+        "--dump-dom",
+        harness.as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ":CONSOLE" not in done.stderr, done.stderr[-2000:]
     result = re.search(r"RESULT(.*)END", done.stdout)
     assert result, done.stderr[-2000:]

@@ -18,7 +18,7 @@ from walls.images import transforms
 from walls.network import certificate, classifier
 from walls.saliency.activity import activity, upscale
 from walls.saliency.settings import Cams
-from walls.sweep import figures, heads
+from walls.sweep import heads, plots
 from walls.sweep import page as sweep_page
 from walls.sweep.settings import Sweep
 
@@ -87,13 +87,11 @@ def test_features_take_the_room_there_is(baseline, tmp_path):
     halved = heads.freeze(baseline, table, 224, 0, room=7 * 4 * image - 1)
     part = heads.freeze(baseline, table, 224, 0, room=3 * 2 * image + 1)
     assert (whole.features.dtype, halved.features.dtype) == (torch.float32, torch.bfloat16)
-    assert torch.equal(halved.features, whole.features.bfloat16()) and torch.equal(
-        halved.labels, whole.labels
-    )
+    assert torch.equal(halved.features, whole.features.bfloat16())
+    assert torch.equal(halved.labels, whole.labels)
     kept = np.sort(seeds.stream(0, "sweep").permutation(7)[:3])
-    assert torch.equal(part.features, halved.features[kept]) and torch.equal(
-        part.labels, whole.labels[kept]
-    )
+    assert torch.equal(part.features, halved.features[kept])
+    assert torch.equal(part.labels, whole.labels[kept])
 
 
 @pytest.mark.parametrize("rows", [6, 9, 13])
@@ -105,12 +103,8 @@ def test_a_head_learns_what_it_can_see_and_nothing_else_changes(baseline, rows):
     scores = heads.accuracy(network, separable(200, 1))
     assert scores["top1"] > 0.8 and scores["top1_low"] < scores["top1"] <= scores["top1_high"]
     assert same(before, baseline) and torch.equal(frozen.features, kept)
-    assert network.features is baseline.features and network.head[0].weight.shape == (
-        24,
-        16,
-        14 - rows,
-        14,
-    )
+    assert network.features is baseline.features
+    assert network.head[0].weight.shape == (24, 16, 14 - rows, 14)
     assert certificate.certify(network, 224).require().dead_rows == 134 - 16 * (14 - rows)
     again = heads.with_new_head(baseline, rows, 0)
     heads.train_head(again, frozen, 12, 0)
@@ -119,11 +113,10 @@ def test_a_head_learns_what_it_can_see_and_nothing_else_changes(baseline, rows):
 
 def test_a_head_cannot_learn_from_behind_its_wall(baseline):
     """The class stands in the bottom row alone: about chance, a fifth."""
-    upside_down = (
+    train, spare = (
         heads.Frozen(frozen.features.flip(2), frozen.labels)
         for frozen in (separable(320, 0), separable(500, 1))
     )
-    train, spare = upside_down
     network = heads.with_new_head(baseline, 9, 0)
     heads.train_head(network, train, 12, 0)
     assert heads.accuracy(network, spare)["top1"] < 0.35
@@ -136,47 +129,34 @@ def test_a_loss_without_end_is_named(baseline):
         heads.train_head(heads.with_new_head(baseline, 9, 0), frozen, 1, 0)
 
 
-def climbed(baseline, heights=(9, 13)) -> tuple[list[heads.Height], torch.Tensor]:
-    images = pictures(3)
-    arguments = (
-        separable(40, 0),
-        separable(20, 1),
-        images,
-        SETTINGS,
-        Sweep(images=3, epochs=1),
-        224,
-        0,
-    )
-    return heads.every_height(baseline, heights, *arguments), images
+def swept(baseline, heights=(9, 13)) -> tuple[list[heads.Height], torch.Tensor]:
+    train, val, images = separable(40, 0), separable(20, 1), pictures(3)
+    sweep = Sweep(images=3, epochs=1)
+    found = heads.every_height(baseline, heights, train, val, images, SETTINGS, sweep, 224, seed=0)
+    return found, images
 
 
 def test_every_height_is_certified_or_none(baseline, monkeypatch):
-    behind = heads.with_new_head
+    whole = heads.with_new_head
 
     def leaking(baseline, rows, seed):
-        network = behind(baseline, rows, seed)
-        network.head[0] = classifier.WallLinear(
-            16, 14, 14, 24, 0
-        )  # reads all rows, whatever the network says
+        network = whole(baseline, rows, seed)
+        # Reads all rows, whatever the network says.
+        network.head[0] = classifier.WallLinear(16, 14, 14, 24, 0)
         return network
 
-    monkeypatch.setattr(heads, "behind", leaking)
-    with pytest.raises(ValueError, match="the dead zone of 54 rows is not certified"):
-        climbed(baseline)
+    monkeypatch.setattr(heads, "with_new_head", leaking)
+    with pytest.raises(ValueError, match="the dead zone of 54 rows"):
+        swept(baseline)
 
 
 def test_the_table_and_the_page_hold_what_was_measured(baseline):
-    found, images = climbed(baseline)
+    found, images = swept(baseline)
     table = heads.table(found, 0)
-    assert list(table["wall_rows"]) == [9, 9, 13, 13] and list(table["dead_rows"]) == [
-        54,
-        54,
-        118,
-        118,
-    ]
-    assert table["uniform"].tolist() == pytest.approx(
-        [49.0990, 49.0990, 72.5800, 72.5800], abs=1e-4
-    )
+    assert list(table["wall_rows"]) == [9, 9, 13, 13]
+    assert list(table["dead_rows"]) == [54, 54, 118, 118]
+    uniform = [49.0990, 49.0990, 72.5800, 72.5800]
+    assert table["uniform"].tolist() == pytest.approx(uniform, abs=1e-4)
     assert (table[table["method"] == "HiResCAM"]["mean"].dropna() == 0).all()
     mu = [
         100 * activity(upscale(height.maps["GradCAM"], 224), height.zone.dead_rows)
@@ -188,13 +168,11 @@ def test_the_table_and_the_page_hold_what_was_measured(baseline):
     text = sweep_page.page(found, images, ["x", "y", "z"], CLASSES, 9)
     page = json.loads(text)
     assert text == sweep_page.page(found, images, ["x", "y", "z"], CLASSES, 9) and "NaN" not in text
-    assert [height["dead_rows"] for height in page["heights"]] == [54, 118] and page["trained"] == 9
-    assert [image["name"] for image in page["images"]] == ["x", "y", "z"] and len(
-        page["colours"]
-    ) == 6 * 256
+    assert [height["dead_rows"] for height in page["heights"]] == [54, 118]
+    assert page["trained"] == 9 and [image["name"] for image in page["images"]] == ["x", "y", "z"]
     for height, shown, values in zip(found, page["heights"], mu, strict=True):
-        assert [math.nan if v is None else v for v in shown["mu"]["GradCAM"]] == pytest.approx(
-            values.tolist(), abs=1e-3, nan_ok=True)  # fmt: skip
+        told = [math.nan if value is None else value for value in shown["mu"]["GradCAM"]]
+        assert told == pytest.approx(values.tolist(), abs=1e-3, nan_ok=True)
         assert shown["predicted"] == [CLASSES[i] for i in height.measured["predicted"][:3]]
         for raw, encoded in zip(height.maps["GradCAM"], shown["maps"]["GradCAM"], strict=True):
             scores = np.frombuffer(base64.b64decode(encoded), np.uint8).reshape(14, 14)
@@ -203,7 +181,7 @@ def test_the_table_and_the_page_hold_what_was_measured(baseline):
 
 
 def test_an_empty_map_has_no_activity(baseline):
-    found, images = climbed(baseline, [9])
+    found, images = swept(baseline, [9])
     found[0].maps["GradCAM"][1] = 0
     found[0].measured.loc[found[0].measured["method"] == "GradCAM", "mu"] = [0.25, math.nan, 0.75]
     (height,) = json.loads(sweep_page.page(found, images, ["x"] * 3, CLASSES, 9))["heights"]
@@ -212,40 +190,29 @@ def test_an_empty_map_has_no_activity(baseline):
 
 
 def test_the_figure_shows_every_number(baseline):
-    found, _ = climbed(baseline)
+    found, _ = swept(baseline)
     table = heads.table(found, 0)
     predictions = pd.DataFrame({"rank": [1, 1, 1, 2]})
     wall = {"wall_rows": 9, "dead_rows": 54, "dead_share": 54 / 224}
     trained = heads.trained(found[0].measured.assign(dataset="stack-mix"), predictions, wall, 0)
-    assert (
-        trained["top1"].tolist() == [0.75, 0.75]
-        and trained["mean"].tolist() == table["mean"][:2].tolist()
-    )
-    figure = figures.height_curves(table, trained, 5)
-    assert [ax.get_title() for ax in figure.axes] == [
-        "top-1 accuracy (%)",
-        "GradCAM, µ×100",
-        "HiResCAM, µ×100",
-    ]
+    assert trained["top1"].tolist() == [0.75, 0.75]
+    assert trained["mean"].tolist() == table["mean"][:2].tolist()
+    figure = plots.height_curves(table, trained, 5)
+    titles = ["top-1 accuracy (%)", "GradCAM, µ×100", "HiResCAM, µ×100"]
+    assert [ax.get_title() for ax in figure.axes] == titles
     drawn = [[list(line.get_ydata()) for line in ax.lines] for ax in figure.axes]
-    assert (
-        [100 * scores for scores in table["top1"][::2]] in drawn[0]
-        and [75.0] in drawn[0]
-        and [20.0, 20.0] in drawn[0]
-    )
+    for line in ([100 * share for share in table["top1"][::2]], [75.0], [20.0, 20.0]):
+        assert line in drawn[0]
     for method, lines in zip(("GradCAM", "HiResCAM"), drawn[1:], strict=True):
         own = table[table["method"] == method]
-        assert (
-            own["mean"].tolist() in lines and own["uniform"].tolist() in lines and len(lines) == 3
-        )
+        assert len(lines) == 3
+        assert own["mean"].tolist() in lines and own["uniform"].tolist() in lines
 
 
 def test_without_training_images_it_says_so():
     table = heads.table([], 0)
     assert list(table.columns) == heads.COLUMNS and table.empty
     page = json.loads(sweep_page.page([], pictures(2), ["x", "y"], {}, 9, "Skipped: because."))
-    assert (
-        page["skipped"] == "Skipped: because."
-        and page["heights"] == page["images"] == page["methods"] == []
-    )
-    assert figures.nothing("Skipped: because.").axes[0].texts[0].get_text() == "Skipped: because."
+    assert page["skipped"] == "Skipped: because."
+    assert page["heights"] == page["images"] == page["methods"] == []
+    assert plots.nothing("Skipped: because.").axes[0].texts[0].get_text() == "Skipped: because."

@@ -13,19 +13,31 @@ import psutil
 import pytest
 import torch
 from conftest import ROOT, run
+from imports import closure
 from PIL import Image
 from torch import nn
 
 from walls.base import seeds
 from walls.images import loaders, transforms
 from walls.network import architecture, certificate, checkpoints
+from walls.project import commands
 from walls.sources import manifest
 from walls.sources.settings import Data
 from walls.training import job, loop
 from walls.training.settings import Train
 
-SETTINGS = {"epochs": 3, "batch_size": 4, "accumulate": 1, "lr": 0.02, "momentum": 0.9, "weight_decay": 5e-4,
-            "schedule": "onecycle", "precision": "float32", "compile": False, "workers": 0}  # fmt: skip
+SETTINGS = {
+    "epochs": 3,
+    "batch_size": 4,
+    "accumulate": 1,
+    "lr": 0.02,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "onecycle",
+    "precision": "float32",
+    "compile": False,
+    "workers": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +96,10 @@ def plain_run(images, resume, **changes):
         image_size=128,
         dropout=0.0,
     )
-    settings = (
-        SETTINGS | {"epochs": 10, "batch_size": 4, "schedule": "constant", "lr": 1.0} | changes
-    )
-    history, _ = loop.train(model.double(), *images, Train(**settings), resume)
-    return history["train_loss"].to_numpy(), torch.cat(
-        [p.detach().flatten() for p in model.parameters()]
-    ).numpy()
+    usual = SETTINGS | {"epochs": 10, "batch_size": 4, "schedule": "constant", "lr": 1.0}
+    history, _ = loop.train(model.double(), *images, Train(**usual | changes), resume)
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+    return history["train_loss"].to_numpy(), weights.numpy()
 
 
 def stop_after(count, kept):
@@ -166,23 +175,44 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from test_training import SETTINGS, fit, network, plain_run, read_plain
-from walls import params, training
+from walls.training import loop
+from walls.training.settings import Train
 
 faulthandler.dump_traceback_later(300, exit=True)  # a test that hangs is a test that fails
 folder = Path(sys.argv[1])
-accelerator = training.Accelerator(cpu=True)
+accelerator = Accelerator(cpu=True)
 rank = accelerator.process_index
 images = read_plain(folder)
 losses, weights = plain_run(images, folder / "same", accumulate=2)
 taken_up, _ = plain_run(images, folder / ("same", "another machine")[rank], accumulate=2)
 normed, *_ = fit(images, folder / "normed", epochs=1)
-tables = [training.predict(network(), images[1], params.Train(**SETTINGS), one) for one in (None, accelerator)]
-np.savez(folder / f"same{rank}.npz", losses=losses, weights=weights, taken_up=taken_up, one=tables[0], all=tables[1],
-         statistics=torch.cat([b.flatten().float() for b in normed.buffers()]), allow_pickle=True)
-real, calls = training.cross_entropy, []
-if rank == 1:  # two steps an epoch in two parts: the first step of the second epoch, in one of the two processes
-    training.cross_entropy = lambda *a: (calls.append(1), real(*a) * (torch.nan if len(calls) == 6 else 1))[1]
+one, all = [
+    loop.predict(network(), images[1], Train(**SETTINGS), who) for who in (None, accelerator)
+]
+statistics = torch.cat([b.flatten().float() for b in normed.buffers()])
+np.savez(
+    folder / f"same{rank}.npz",
+    losses=losses,
+    weights=weights,
+    taken_up=taken_up,
+    one=one,
+    all=all,
+    statistics=statistics,
+    allow_pickle=True,
+)
+real, calls = loop.cross_entropy, []
+
+
+def diverging(*arguments):
+    calls.append(1)
+    return real(*arguments) * (torch.nan if len(calls) == 6 else 1)
+
+
+if rank == 1:
+    # Two steps an epoch in two parts: the first step of the second epoch, in one of the processes.
+    loop.cross_entropy = diverging
 for name, changes in {"diverges": {}, "odd": {"batch_size": 2}}.items():
     try:
         plain_run(images, folder / name, accumulate=2, **changes)
@@ -191,6 +221,7 @@ for name, changes in {"diverges": {}, "odd": {"batch_size": 2}}.items():
 """
 
 
+@pytest.mark.bulk
 def test_two_processes_take_the_steps_of_one(tmp_path):
     """Losses and weights of 20 steps in float64, scores, checkpoints; and what one can't go on with
     stops both.
@@ -198,8 +229,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     images = plain_images(tmp_path)
     losses, weights = plain_run(images, tmp_path / "one")
     (tmp_path / "script.py").write_text("import sys; sys.path.insert(0, 'tests')\n" + PROCESSES)
-    run(ROOT, "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py"),
-        str(tmp_path))  # fmt: skip
+    launch = ("python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    run(ROOT, *launch, str(tmp_path / "script.py"), str(tmp_path))
     statistics = []
     for rank in (0, 1):
         found = np.load(tmp_path / f"same{rank}.npz", allow_pickle=True)
@@ -208,13 +239,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
         np.testing.assert_allclose(found["weights"], weights, rtol=0, atol=1e-9)
         # Only the first process's machine had the checkpoint; scores are of all images; statistics
         # are the first one's.
-        assert np.array_equal(found["taken_up"], found["losses"]) and np.array_equal(
-            found["one"], found["all"]
-        )
+        assert np.array_equal(found["taken_up"], found["losses"])
+        assert np.array_equal(found["one"], found["all"])
         statistics.append(found["statistics"])
-        assert (
-            "not finite from step 1 of epoch 2 on" in (tmp_path / f"diverges{rank}.txt").read_text()
-        )
+        diverged = (tmp_path / f"diverges{rank}.txt").read_text()
+        assert "from step 1 of epoch 2 on" in diverged
         odd = "got 2; takes a multiple of 4, the processes times train.accumulate (2 × 2)"
         assert odd in (tmp_path / f"odd{rank}.txt").read_text()
     assert np.array_equal(*statistics)
@@ -222,14 +251,14 @@ def test_two_processes_take_the_steps_of_one(tmp_path):
     assert len(torch.load(kept)["history"]) == 1  # the last good epoch
 
 
+@pytest.mark.bulk
 def test_memory_stays_flat(images, tmp_path, monkeypatch):
     kept, used = loop._keep, []
     rss = psutil.Process().memory_info
     monkeypatch.setattr(loop, "_keep", lambda *a: (kept(*a), gc.collect(), used.append(rss().rss)))
     fit(images, tmp_path, epochs=10, precision="bfloat16")
-    assert (
-        max(used[5:]) - max(used[:5]) < 2e6
-    )  # an epoch's images are 2.4 MB, a network's weights and gradients as much
+    # An epoch's images are 2.4 MB, a network's weights and gradients as much.
+    assert max(used[5:]) - max(used[:5]) < 2e6
 
 
 def test_training_changes_the_weights_and_records_what_it_did(images, tmp_path):
@@ -270,10 +299,14 @@ def test_sgd_is_the_textbooks(images, tmp_path):
     torch.testing.assert_close(model.head[0].weight, expected.detach(), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("schedule, rates", [
-    ("constant", [1, 1, 1, 1, 1, 1]), ("step", [1, 1, 0.1, 0.1, 0.01, 0.01]),
-    ("cosine", [1, 0.93301, 0.75, 0.5, 0.25, 0.06699]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "schedule, rates",
+    [
+        ("constant", [1, 1, 1, 1, 1, 1]),
+        ("step", [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ("cosine", [1, 0.93301, 0.75, 0.5, 0.25, 0.06699]),
+    ],
+)
 def test_schedules(schedule, rates):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 1.0)
     scheduler = loop.schedule(
@@ -308,9 +341,8 @@ def test_predictions_and_accuracy(images):
             return torch.tensor([[2.0, 1.0]]).repeat(len(batch), 1)
 
     predictions = loop.predict(Fixed(), images[1], Train(**SETTINGS))
-    assert (
-        predictions["label"].tolist() == [0, 1] * 3 and predictions["rank"].tolist() == [1, 2] * 3
-    )
+    assert predictions["label"].tolist() == [0, 1] * 3
+    assert predictions["rank"].tolist() == [1, 2] * 3
     assert loop.accuracy(predictions) == {"top1": 0.5, "top5": 1.0}
 
 
@@ -322,9 +354,8 @@ def test_logits_that_are_no_numbers_score_nothing(images):
 
 
 def test_a_diverging_loss_is_named(images, tmp_path):
-    with pytest.raises(
-        ValueError, match=r"not finite from step .* of epoch 1 on; takes a lower train\.lr"
-    ):
+    told = r"^the loss is not finite from step \d+ of epoch 1 on; takes a lower train\.lr$"
+    with pytest.raises(ValueError, match=told):
         fit(images, tmp_path, lr=1e30)
     assert not list(tmp_path.iterdir())
 
@@ -337,23 +368,22 @@ def test_a_loss_that_diverges_later_leaves_the_last_good_epoch(images, tmp_path,
         return real(*arguments) * (torch.inf if len(calls) == 8 else 1)
 
     monkeypatch.setattr(loop, "cross_entropy", diverging)
-    with pytest.raises(ValueError, match="not finite from step 2 of epoch 3 on"):
+    with pytest.raises(ValueError, match="from step 2 of epoch 3 on"):
         fit(images, tmp_path)
     monkeypatch.undo()
     (kept,) = tmp_path.iterdir()
     saved = torch.load(kept)
-    assert len(saved["history"]) == 2 and all(
-        torch.isfinite(weight).all() for weight in saved["model"].values()
-    )
+    assert len(saved["history"]) == 2
+    assert all(torch.isfinite(weight).all() for weight in saved["model"].values())
     assert equal(fit(images, tmp_path)[0], fit(images, tmp_path / "whole")[0])  # it was good
 
 
+@pytest.mark.bulk
 def test_float16_scales_its_loss_and_leaves_out_what_overflows(images, tmp_path, monkeypatch):
     _, history, record = fit(images, tmp_path / "a", precision="float16")
     exact = fit(images, tmp_path / "b")[1]
-    assert record["precision"] == "float16" and np.allclose(
-        history["train_loss"], exact["train_loss"], rtol=0.05
-    )
+    assert record["precision"] == "float16"
+    assert np.allclose(history["train_loss"], exact["train_loss"], rtol=0.05)
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**60))
     kept, schedulers = loop._keep, []
     monkeypatch.setattr(
@@ -361,9 +391,8 @@ def test_float16_scales_its_loss_and_leaves_out_what_overflows(images, tmp_path,
     )
     model, *_ = fit(images, tmp_path / "c", precision="float16")
     assert schedulers[0]["last_epoch"] == 0  # a step left out is none of the schedule's
-    assert torch.equal(
-        model.head[0].weight, network().head[0].weight
-    )  # nine steps at most halve it to 2⁵¹
+    # Nine steps at most halve it to 2⁵¹.
+    assert torch.equal(model.head[0].weight, network().head[0].weight)
 
 
 def test_a_batch_larger_than_the_set_is_named(images, tmp_path):
@@ -378,11 +407,8 @@ def test_a_checkpoint_instead_of_training(images, tmp_path):
     history, record = job.obtain(
         model, "masked", str(tmp_path), *images, Train(**SETTINGS), tmp_path / "none"
     )
-    assert (
-        torch.equal(model.head[0].weight, trained.head[0].weight)
-        and history.empty
-        and record["epochs"] == 0
-    )
+    assert torch.equal(model.head[0].weight, trained.head[0].weight)
+    assert history.empty and record["epochs"] == 0
     other = architecture.seeded(
         0, width=0.125, dense=8, classes=2, batch_norm=True, wall_rows=7, image_size=128
     )
@@ -408,35 +434,60 @@ def test_the_checkpoints_name_tells_runs_apart(images):
     assert job.resume_folder(*keys[0]).name == names[0]
 
 
-@pytest.mark.parametrize("arguments, changes, message", [
-    ([], "", "training: got nothing; takes masked or baseline"),
-    (["masked"], "", "runs/wall/masked.json: not there; takes a `dvc repro wall` first"),
-    (["masked"], "rows: nine", "wall.rows: got 'nine'"),
-])  # fmt: skip
-def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, arguments, changes, message):
-    text = (ROOT / "presets" / "smoke.yaml").read_text().replace("rows: 7", changes or "rows: 7")
-    (tmp_path / "params.yaml").write_text(text)
+def test_the_checkpoints_name_stands_for_all_the_code(images, tmp_path, monkeypatch):
+    """Every module that `job` imports, transitively, but for what no weight follows from."""
+    walls = ROOT / "src" / "walls"
+    apart = ("base/fields", "base/files", "base/messages", "base/paths", "base/progress")
+    apart += ("network/checkpoints", "training/authors", "training/settings")
+    needed = {ROOT / file for file in closure(walls / "training" / "job.py")}
+    named = {Path(module.__file__) for module in job.SOURCES}
+    assert named == needed - {walls / f"{name}.py" for name in apart}
+    name = job.resume_folder(images[0]).name
+    for module in (job, *job.SOURCES):
+        code = tmp_path / "changed.py"
+        code.write_text(Path(module.__file__).read_text() + "# another\n")
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__file__", str(code))
+            assert job.resume_folder(images[0]).name != name, module
+    assert job.resume_folder(images[0]).name == name
+
+
+@pytest.mark.parametrize(
+    "which, old, new, message",
+    [
+        ("both", "", "", "train: got both; takes masked or baseline"),
+        ("masked", "", "", "runs/wall/masked.json: not there; takes a `dvc repro wall` first"),
+        ("masked", "rows: 7", "rows: nine", "wall.rows: got 'nine'"),
+        ("masked", "checkpoint: null", "checkpoint: models", "model.checkpoint: got models, "),
+    ],
+)
+def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, which, old, new, message):
+    text = (ROOT / "presets" / "smoke.yaml").read_text()
+    assert old in text
+    (tmp_path / "params.yaml").write_text(text.replace(old, new))
     (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "models").mkdir()
+    for name in job.WHICH:
+        (tmp_path / "models" / f"{name}.safetensors").touch()
     monkeypatch.chdir(tmp_path)
-    assert job.main(arguments) == 1
-    assert capsys.readouterr().err.strip().startswith(message)
+    assert commands.main(["train", which]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(message) and "\n" not in said
 
 
+@pytest.mark.pipeline
 def test_the_notebook_takes_what_a_launch_has_trained(smoke, tmp_path):
     folder = shutil.copytree(smoke, tmp_path / "project")
     file = folder / "params.yaml"
     file.write_text(file.read_text().replace("epochs: 2", "epochs: 1"))
-    launched = run(folder, "python", "-m", "accelerate.commands.launch", "--cpu",
-                   "--num_cpu_threads_per_process=2", "-m", "walls", "train", "baseline")  # fmt: skip
+    launch = ("python", "-m", "accelerate.commands.launch", "--cpu")
+    launch += ("--num_cpu_threads_per_process=2", "-m", "walls")
+    launched = run(folder, *launch, "train", "baseline")
     (finished,) = folder.glob(".resume/*/finished.pt")
     assert "baseline: 1 epochs in float32 on cpu" in launched.stdout
-    weights, stamp = (
-        torch.load(finished)["model"],
-        (folder / "models" / "baseline.safetensors").read_bytes(),
-    )
+    file = folder / "models" / "baseline.safetensors"
+    weights, before = torch.load(finished)["model"], file.read_bytes()
     run(folder, "python", "-m", "walls", "run", "train@baseline")  # what `dvc repro` calls
-    after = checkpoints.load(folder / "models" / "baseline.safetensors").state_dict()
+    after = checkpoints.load(file).state_dict()
     assert all(torch.equal(weights[name], after[name]) for name in after)
-    assert (folder / "models" / "baseline.safetensors").read_bytes() != stamp and not list(
-        folder.glob(".resume/*/*")
-    )
+    assert file.read_bytes() != before and not list(folder.glob(".resume/*/*"))

@@ -1,4 +1,6 @@
-"""walls.verify: another run's results beside the committed ones, equal, near enough, or neither."""
+"""`walls verify`: another run's results beside the committed ones, equal, near enough, or
+neither.
+"""
 
 import json
 import re
@@ -8,27 +10,53 @@ import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
 
-from walls.project import verify
+from walls.project import commands, comparison, verify
 
-FILES = ["params.yaml", "dvc.lock", "figures/table1.csv",
-         *(f"metrics/{name}.json" for name in ("wall", "theory", "train", "claims")),
-         *(f"rendered/{name}.ipynb" for name in ("2_wall", "6_cams-stack-mix", "6_cams-stack-gen"))]  # fmt: skip
+FILES = (
+    "params.yaml",
+    "dvc.lock",
+    "benchmarks/spread.csv",
+    "figures/table1.csv",
+    "metrics/wall.json",
+    "metrics/theory.json",
+    "metrics/train.json",
+    "metrics/claims.json",
+    "rendered/2_wall.ipynb",
+    "rendered/6_cams-stack-mix.ipynb",
+    "rendered/6_cams-stack-gen.ipynb",
+)
+
+
+def copied(folder):
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    return folder
 
 
 @pytest.fixture
-def other(tmp_path, monkeypatch):
-    """Another run's results: for now the same. What is trained may lie apart by its own
-    interval.
-    """
-    monkeypatch.setattr(verify, "SPREAD", {})
-    for name in FILES:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    return tmp_path
+def theirs(tmp_path):
+    """The committed results, but of runs that never lay apart: a cell may by its own interval."""
+    folder = copied(tmp_path / "theirs")
+    file = folder / "benchmarks" / "spread.csv"
+    runs = pd.read_csv(file, dtype={"weights": str})
+    pd.concat([runs[:1]] * 2).to_csv(file, index=False)
+    return folder
 
 
-def compared(other) -> list[verify.Check]:
-    return verify.compare(verify.in_folder(ROOT), verify.in_folder(other))
+@pytest.fixture
+def other(tmp_path, theirs):
+    """Another run's results: for now the same."""
+    return copied(tmp_path / "other")
+
+
+def compared(other) -> list[comparison.Check]:
+    read = comparison.in_folder
+    return comparison.compare(read(other.with_name("theirs")), read(other))
+
+
+def verified(other) -> int:
+    return commands.main(["verify", str(other), str(other.with_name("theirs"))])
 
 
 def apart(other) -> set[tuple[str, str]]:
@@ -54,7 +82,7 @@ def edit(other, row: tuple[str, str], **cells) -> None:
 
 
 def test_a_run_agrees_with_itself(other, capsys):
-    assert verify.main([str(other), str(ROOT)]) == 0
+    assert verified(other) == 0
     told = capsys.readouterr().out
     assert re.search(r"All \d+ agree\.$", told.strip())
     topics = [
@@ -83,18 +111,21 @@ def test_a_run_agrees_with_itself(other, capsys):
     assert re.search(r"^\| dead_rows +\| 54 +\| 54 +\| equal +\| yes +\|$", told, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name, path, value, topic, what", [
-    ("wall", ["dead_rows"], 53, "geometry", "dead_rows"),
-    ("wall", ["certified"], False, "geometry", "certified"),
-    ("theory", ["Theorem 1: V = 64", "exact"], lambda x: x * (1 + 2e-5), "theory", "Theorem 1"),
-    ("theory", ["Lemmas: Lemma 2, normal law", "holds"], False, "theory", "Lemmas"),
-    ("theory", ["failed"], ["Lemmas"], "theory", "failed,"),
-    ("train", ["masked", "top1"], lambda x: x - 0.03, "accuracy", "masked top1"),
-    ("train", ["baseline", "images_seen"], 14848, "accuracy", "baseline images_seen"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, path, value, topic, what",
+    [
+        ("wall", ["dead_rows"], 53, "geometry", "dead_rows"),
+        ("wall", ["certified"], False, "geometry", "certified"),
+        ("theory", ["Theorem 1: V = 64", "exact"], lambda x: x * (1 + 2e-5), "theory", "Theorem 1"),
+        ("theory", ["Lemmas: Lemma 2, normal law", "holds"], False, "theory", "Lemmas"),
+        ("theory", ["failed"], ["Lemmas"], "theory", "failed"),
+        ("train", ["masked", "top1"], lambda x: x - 0.03, "accuracy", "masked top1"),
+        ("train", ["baseline", "images_seen"], 14848, "accuracy", "baseline images_seen"),
+    ],
+)
 def test_a_number_that_is_not_the_same(other, name, path, value, topic, what):
     change(other / "metrics" / f"{name}.json", path, value)
-    assert apart(other) == {(topic, what.strip(","))} and verify.main([str(other), str(ROOT)]) == 1
+    assert apart(other) == {(topic, what)} and verified(other) == 1
 
 
 def test_what_another_machine_may_round_otherwise(other):
@@ -114,29 +145,41 @@ def test_what_another_machine_may_round_otherwise(other):
         std=-1.0,
         empty=2,
     )
-    assert apart(other) == set() and verify.main([str(other), str(ROOT)]) == 0
+    assert apart(other) == set() and verified(other) == 0
 
 
-@pytest.mark.parametrize("row, cells, where", [
-    (("stack-mix", "GradCAM"), {"mean": 6.0}, {"Table 1"}),
-    (("stack-gen", "ScoreCAM"), {"std": 6.0}, {"Table 1"}),
-    (("stack-gen", "FEM"), {"mean_raw": -6.0}, {"Table 1"}),
-    (("stack-gen", "Opti-CAM"), {"images": -1}, {"Table 1"}),
-    (("stack-gen", "Opti-CAM"), {"empty": 6}, {"Table 1"}),
-    (("stack-mix", "uniform map"), {"mean": 0.001}, {"Table 1"}),
-    (("stack-mix", "HiResCAM"), {"mean_raw": 1e-9}, {"zeros"}),
-    (("stack-mix", "LayerCAM"), {"mean": 0.3}, {"zeros", "Table 1"}),
-    (("stack-mix", "SegEigenCAM"), {"mean": 0.3, "std": 2.8}, set()),  # nothing forbids what this run didn't show
-    (("stack-mix", "SegEigenCAM"), {"mean": 5.1}, {"Table 1"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "row, cells, where",
+    [
+        (("stack-mix", "GradCAM"), {"mean": 6.0}, {"Table 1"}),
+        (("stack-gen", "ScoreCAM"), {"std": 6.0}, {"Table 1"}),
+        (("stack-gen", "FEM"), {"mean_raw": -6.0}, {"Table 1"}),
+        (("stack-gen", "Opti-CAM"), {"images": -1}, {"Table 1"}),
+        (("stack-gen", "Opti-CAM"), {"empty": 6}, {"Table 1"}),
+        (("stack-mix", "uniform map"), {"mean": 0.001}, {"Table 1"}),
+        (("stack-mix", "HiResCAM"), {"mean_raw": 1e-9}, {"zeros"}),
+        (("stack-mix", "LayerCAM"), {"mean": 0.3}, {"zeros", "Table 1"}),
+        # Nothing forbids what this run didn't show.
+        (("stack-mix", "SegEigenCAM"), {"mean": 0.3, "std": 2.8}, set()),
+        (("stack-mix", "SegEigenCAM"), {"mean": 5.1}, {"Table 1"}),
+    ],
+)
 def test_a_cell_that_is_too_far(other, row, cells, where):
     edit(other, row, **cells)
     assert apart(other) == {(topic, " ".join(row)) for topic in where}
 
 
-def test_the_measured_spread_is_what_a_cell_may_lie_apart(other, monkeypatch):
-    monkeypatch.setitem(verify.SPREAD, "GradCAM, stack-mix", 7.0)
-    monkeypatch.setitem(verify.SPREAD, "masked top1", 4.0)
+def test_the_measured_spread_is_what_a_cell_may_lie_apart(other, theirs):
+    """Two runs that lie d apart deviate by d/√2, and another may by 4√2 of that: by 4d, rounded up
+    to a tenth.
+    """
+    file = theirs / "benchmarks" / "spread.csv"
+    runs = pd.read_csv(file, dtype={"weights": str})
+    for column, distance in (("GradCAM, stack-mix, std", 1.74), ("masked top1", 0.99)):
+        runs.loc[1, column] = runs.loc[0, column] + distance
+    runs.to_csv(file, index=False)
+    found = comparison.allowed_apart(comparison.in_folder(theirs))
+    assert found == {"GradCAM, stack-mix": 7.0, "masked top1": 4.0}
     edit(other, ("stack-mix", "GradCAM"), mean=6.9)
     change(other / "metrics" / "train.json", ["masked", "top1"], lambda x: x - 0.039)
     assert apart(other) == set()
@@ -161,8 +204,11 @@ def test_another_image_a_missing_line_and_a_broken_certificate(other):
     table = pd.read_csv(other / "figures" / "table1.csv").iloc[1:]
     table.to_csv(other / "figures" / "table1.csv", index=False)
     nfiles = [check.what for check in compared(other) if check.topic == "images"]
-    assert apart(other) == {("images", *nfiles), ("certificates", "rendered/6_cams-stack-gen.ipynb"),
-                            ("Table 1", "stack-mix GradCAM")}  # fmt: skip
+    assert apart(other) == {
+        ("images", *nfiles),
+        ("certificates", "rendered/6_cams-stack-gen.ipynb"),
+        ("Table 1", "stack-mix GradCAM"),
+    }
 
 
 def test_verdicts_move_by_one_step_and_only_a_trained_networks(other):
@@ -182,22 +228,18 @@ def test_verdicts_move_by_one_step_and_only_a_trained_networks(other):
         }
 
 
-def test_nothing_to_compare_is_said_in_a_line(other, capsys):
-    (other / "params.yaml").write_text(
-        (other / "params.yaml").read_text().replace("rows: 9", "rows: 11")
-    )
-    (other / "empty").mkdir()
-    for arguments, told in (
-        ([str(other), str(ROOT)], "params.yaml: wall differs; takes a run of the same parameters"),
-        (
-            [str(other / "empty"), str(ROOT)],
-            "params.yaml: not there; takes a copy of the project after `dvc repro`",
-        ),
-        (["--fast"], "verify: got --fast; takes nothing, a folder, or two"),
+def test_nothing_to_compare_is_said_in_a_line(other, theirs, capsys):
+    params = other / "params.yaml"
+    params.write_text(params.read_text().replace("rows: 9", "rows: 11"))
+    empty = other / "empty"
+    empty.mkdir()
+    for folder, told in (
+        (other, "params.yaml: wall differs; takes a run of the same parameters\n"),
+        (empty, f"{empty / 'params.yaml'}: not there; takes a copy of the project after"),
     ):
-        assert verify.main(arguments) == 2
+        assert commands.main(["verify", str(folder), str(theirs)]) == verify.NOTHING == 2
         out, error = capsys.readouterr()
-        assert told in error and error.count("\n") == 1 and out == ""
+        assert error.startswith(told) and error.count("\n") == 1 and out == ""
 
 
 def test_where_nothing_can_be_compared(tmp_path, monkeypatch, capsys):
@@ -205,7 +247,7 @@ def test_where_nothing_can_be_compared(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(verify.tempfile, "tempdir", str(tmp_path / "none"))
     for folder, told in ((tmp_path, "no dvc.yaml in"), (ROOT, "No such file or directory")):
         monkeypatch.chdir(folder)
-        assert verify.main([]) == 2
+        assert commands.main(["verify"]) == 2
         out, error = capsys.readouterr()
         assert told in error and error.count("\n") == 1 and out == ""
 
@@ -217,7 +259,7 @@ def test_what_is_committed_is_what_is_compared_with(tmp_path, monkeypatch, capsy
     project = copy_tree(tmp_path / "project")
     (project / "metrics" / "wall.json").write_text("{}")
     (project / "dvc.yaml").write_text("stages: {}")
-    assert json.loads(verify.committed(project)("metrics/wall.json"))["dead_rows"] == 54
+    assert json.loads(comparison.committed(project)("metrics/wall.json"))["dead_rows"] == 54
     monkeypatch.chdir(project)
     monkeypatch.setattr(verify.tempfile, "tempdir", str(tmp_path))
     seen = []
@@ -227,8 +269,8 @@ def test_what_is_committed_is_what_is_compared_with(tmp_path, monkeypatch, capsy
         return 0
 
     monkeypatch.setattr(verify, "repro", repro)
-    assert verify.main([]) == 0 and "agree." in capsys.readouterr().out
+    assert commands.main(["verify"]) == 0 and "agree." in capsys.readouterr().out
     assert seen == [True]
     assert [path.name for path in tmp_path.iterdir()] == ["project"]
     with pytest.raises(ValueError, match="not committed here"):
-        verify.committed(tmp_path)("metrics/wall.json")
+        comparison.committed(tmp_path)("metrics/wall.json")

@@ -15,7 +15,9 @@ for _name in ("DO_NOT_TRACK", "HF_HUB_DISABLE_TELEMETRY"):
 
 _HOMES = {
     "activity": "walls.saliency.activity",
+    "behind": "walls.network.behind",
     "certify": "walls.network.certificate",
+    "check": "walls.sanity.check",
     "dead_zone": "walls.network.geometry",
     "saliency_maps": "walls.saliency.maps",
     "upscale": "walls.saliency.activity",

@@ -55,7 +55,7 @@ def runner(process: subprocess.Popen) -> psutil.Process | None:
     """The notebook runner that DVC has started, once it is there."""
     for member in family(process)[1:]:
         with suppress(psutil.Error):
-            if "walls.run" in member.cmdline():
+            if member.cmdline()[1:4] == ["-m", "walls", "run"]:
                 return member
     return None
 

@@ -40,7 +40,7 @@ def track(iterable: Iterable | None = None, *, hidden: bool = False, **options: 
 
 
 def at_a_terminal() -> bool:
-    """Whether somebody watches: walls.run says so, or stderr is a terminal's own."""
+    """Whether somebody watches: `walls run` says so, or stderr is a terminal's own."""
     said = os.environ.get(TERMINAL)
     return sys.stderr.isatty() if said is None else said == "1"
 

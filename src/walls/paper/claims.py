@@ -11,7 +11,7 @@ exactly. Thresholds stand here, fixed before any run. Adding a claim is adding a
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -36,7 +36,7 @@ class Findings:
 
     `wall`: metrics/wall.json; `activity`: long, with dataset, method, mu, mu_raw; `checks`: the
     cams stages' checks per dataset; `predictions`: loop.predict's table per model; `theory`:
-    metrics/theory.json.
+    metrics/theory.json; `networks`: runs/networks/networks.json, a report per network.
     """
 
     wall: dict
@@ -44,6 +44,7 @@ class Findings:
     checks: dict[str, dict]
     predictions: dict[str, pd.DataFrame]
     theory: dict
+    networks: dict[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,31 @@ def follows_upper(found: Findings) -> Judged:
         f"{classes} to another class"
     )
     return Judged("by construction", ours, HOLDS if lower == 0 and upper == images else FAILS)
+
+
+@claim(
+    "real-network",
+    "on a trained network that people use, GradCAM lights up the hidden object",
+    where="Section 4",
+    stages=("networks", "paper"),
+    tolerance="the verdict",
+)
+def real_network(found: Findings) -> Judged:
+    """GradCAM's verdict in notebook 9 is "sees the object", on every network there."""
+    reports = {
+        name: report for name, report in found.networks.items() if "GradCAM" in report["verdicts"]
+    }
+    if not reports:
+        return Judged("asked for", "no network", UNTESTED)
+    said, seen = [], []
+    for name, report in reports.items():
+        rows = {row["control"]: row for row in report["activity"] if row["method"] == "GradCAM"}
+        means = ", ".join(f"{control} {row['mean']:.1f}" for control, row in rows.items())
+        photographs = max(row["images"] for row in rows.values())
+        said.append(f"{name}, {photographs} photographs: µ×100 with the {means}")
+        seen.append(report["verdicts"]["GradCAM"] == "sees the object")
+    verdict = HOLDS if all(seen) else INCONCLUSIVE if any(seen) else FAILS
+    return Judged("asked for", "; ".join(said), verdict)
 
 
 def _geometry(wall: dict, key: str, paper: str) -> Judged:

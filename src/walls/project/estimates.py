@@ -14,8 +14,6 @@ from walls.base import params
 from walls.network import architecture, classifier
 from walls.sources.kinds import SOURCES
 
-# Operations a second: what we assume a data-centre GPU sustains in 16 bits; not measured.
-GPU = 100e12
 PYTHON, ENVIRONMENT = 1e9, 7e9  # bytes: a process that has loaded torch; .venv
 PICTURE = 50e3  # bytes of an image of 224 × 224, as PNG
 
@@ -93,6 +91,18 @@ def cores_seconds(work: float, benchmarks: Path) -> float:
     default = read(benchmarks.parent / "presets" / "critters.yaml")
     masked = network(default, default.wall.rows)
     return work / (3 * operations(masked, default.image_size) * pace)
+
+
+def gpu_seconds(work: float, benchmarks: Path) -> float:
+    """Seconds that operations of training take on a GPU, at the measured pace (benchmarks/gpu.csv).
+
+    Of a step of the paper's masked network at its full width, in bfloat16.
+    """
+    measured = pd.read_csv(benchmarks / "gpu.csv")
+    rows = (measured["subject"] == "ours") & (measured["what"] == "images/s")
+    pace = measured[rows & (measured["setting"] == "bfloat16")]["median"].iloc[0]
+    paper = read(benchmarks.parent / "presets" / "imagenet.yaml")
+    return work / (3 * operations(network(paper, paper.wall.rows), paper.image_size) * pace)
 
 
 def map_seconds(benchmarks: Path) -> float:

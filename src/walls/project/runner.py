@@ -26,6 +26,7 @@ NOTEBOOKS = {
     "cams": "6_cams",
     "paper": "7_paper",
     "sweep": "8_sweep",
+    "networks": "9_networks",
 }
 # Stages of many cells, none much longer than the others: their cells are their progress.
 EVEN = ("theory", "paper")

@@ -25,6 +25,7 @@ from walls.saliency import opticam
 from walls.saliency.cut import Cut
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
+COSTLY = ("ScoreCAM", "Opti-CAM")  # tens or hundreds of passes of the network an image
 # The eight of the paper's Table 1, in its order.
 PAPERS = (
     "GradCAM",

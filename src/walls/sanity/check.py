@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.base.progress import track
-from walls.network.behind import behind
+from walls.network.behind import Behind, behind
 from walls.network.certificate import certify
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
@@ -19,6 +19,7 @@ from walls.sanity.report import COLUMNS, Report
 Method = Callable[[Classifier, Tensor, Tensor], Tensor]  # network, images, targets -> maps
 SIGNS = ("relu", "abs")
 SHOWN = 3  # images whose maps a report keeps, to be drawn
+CERTIFIED = 4  # images that the wall is certified on
 
 
 def check(
@@ -52,62 +53,97 @@ def check(
     ValueError for an unknown method, control or sign, images of one class, maps of a wrong shape or
     not finite, and where the wall isn't certified on the weights.
     """
-    for name, value, known in (
-        ("sign", sign, SIGNS),
-        *(("controls", one, CONTROLS) for one in controls),
-    ):
-        if value not in known:
-            raise ValueError(f"{name}: got {value!r}; takes {', '.join(known)}")
     chosen = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods)
-    check_names([name for name, own in chosen.items() if own is None], options or {})
-    model = (
-        network
-        if isinstance(network, Classifier)
-        else behind(network, seen_rows, layer=layer, image_rows=images.shape[2])
-    )
-    rows = images.shape[2] * (2 if seen_rows is None and not isinstance(network, Classifier) else 1)
-    rows = model.image_rows if hasattr(model, "image_rows") else rows
-    zone = model.zone(rows)
-    parameter = next(model.parameters())
-    images = torch.as_tensor(images).to(parameter)
+    few = few or {}
+    _check_arguments(chosen, controls, sign, options)
+    model, zone = _behind(network, images, seen_rows, layer)
+    images = torch.as_tensor(images).to(next(model.parameters()))
     predicted = _predicted(model, put_together(images, torch.zeros_like(images), zone), batch_size)
-    classes = predicted.tolist() if labels is None else list(labels)
+    classes = predicted.tolist() if labels is None else [int(label) for label in labels]
     lower = below(images, classes, seed)
     stacks = {control: put_together(images, lower[control], zone) for control in controls}
-    certificate = certify(model, rows, stacks[controls[0]][:4].float().cpu(), seed).require()
-    asked = [
-        (name, control, (few or {}).get(name, len(images)))
-        for name in chosen
-        for control in controls
-        if name not in (few or {}) or control in (SAME, ANOTHER)
-    ]
+    looked_at = stacks[controls[0]][:CERTIFIED]
+    certificate = certify(model, zone.image_rows, looked_at, seed).require()
     parts, kept = [], {}
-    total = sum(count for _, _, count in asked)
+    groups = _groups(chosen, controls, few, len(images))
+    total = sum(count * len(names) for _, names, count in groups)
     with track(total=total, desc="checking", unit="map", hidden=not progress) as bar:
-        for control in controls:
-            names = [(name, count) for name, of, count in asked if of == control]
-            for count in sorted({count for _, count in names}):
-                group = {name: chosen[name] for name, own in names if own == count}
-                found = _maps(
-                    model,
-                    group,
-                    stacks[control][:count],
-                    predicted[:count],
-                    options,
-                    batch_size,
-                    bar.update,
+        for control, names, count in groups:
+            own = {name: chosen[name] for name in names}
+            stack = stacks[control][:count]
+            found = _maps(model, own, stack, predicted[:count], options, batch_size, bar.update)
+            for name, raw in found.items():
+                maps = _signed(raw, name, sign)
+                row = {"class": classes[:count], "predicted": predicted[:count].tolist()}
+                parts.append(
+                    _measured(maps, zone, stack.shape[2:], method=name, control=control, **row)
                 )
-                for name, raw in found.items():
-                    maps = _signed(raw, name, sign)
-                    parts.append(
-                        _measured(
-                            maps, name, control, zone, stacks[control].shape[2:], classes, predicted
-                        )
-                    )
-                    kept[name, control] = maps[:SHOWN].cpu()
+                kept[name, control] = maps[:SHOWN].cpu()
+    order = {name: number for number, name in enumerate(chosen)}
     table = pd.concat(parts, ignore_index=True)[COLUMNS]
+    table = table.sort_values("method", key=lambda names: names.map(order), kind="stable")
     shown = {control: stack[:SHOWN].cpu() for control, stack in stacks.items()}
-    return Report(table, certificate, zone, list(chosen), list(controls), shown, kept, sign, seed)
+    return Report(
+        table.reset_index(drop=True),
+        certificate,
+        zone,
+        list(chosen),
+        list(controls),
+        shown,
+        kept,
+        sign,
+        seed,
+    )
+
+
+def _check_arguments(
+    methods: Mapping[str, Method | None],
+    controls: Sequence[str],
+    sign: str,
+    options: Mapping[str, Mapping[str, object]] | None,
+) -> None:
+    """ValueError for an unknown method, option, control or sign, by name."""
+    for name, own in methods.items():
+        if own is not None and not callable(own):
+            raise ValueError(f"methods: got {own!r} for {name}; takes a callable, or None for ours")
+    check_names([name for name, own in methods.items() if own is None], options or {})
+    if sign not in SIGNS:
+        raise ValueError(f"sign: got {sign!r}; takes {', '.join(SIGNS)}")
+    for control in controls:
+        if control not in CONTROLS:
+            raise ValueError(f"controls: got {control!r}; takes {', '.join(CONTROLS)}")
+
+
+def _behind(
+    network: nn.Module, images: Tensor, seen_rows: int | None, layer: str | None
+) -> tuple[Classifier, DeadZone]:
+    """The network behind a wall, and the part of an image that it can't see."""
+    if isinstance(network, Behind):
+        return network, network.zone()
+    rows = images.shape[2]
+    if isinstance(network, Classifier):
+        return network, network.zone(rows)
+    whole = 2 * rows if seen_rows is None else rows
+    model = behind(network, seen_rows, layer=layer, image_rows=whole)
+    return model, model.zone()
+
+
+def _groups(
+    methods: Mapping[str, Method | None],
+    controls: Sequence[str],
+    few: Mapping[str, int],
+    images: int,
+) -> list[tuple[str, list[str], int]]:
+    """Which methods take how many images under each control; those in `few` take two controls
+    alone.
+    """
+    found = []
+    for control in controls:
+        wanted = [name for name in methods if name not in few or control in (SAME, ANOTHER)]
+        counts = {name: min(few.get(name, images), images) for name in wanted}
+        for count in sorted(set(counts.values()), reverse=True):
+            found.append((control, [name for name in wanted if counts[name] == count], count))
+    return found
 
 
 def _predicted(model: Classifier, images: Tensor, batch_size: int) -> Tensor:
@@ -154,27 +190,13 @@ def _signed(maps: Tensor, name: str, sign: str) -> Tensor:
     return maps.abs() if sign == "abs" else maps.clamp_min(0)
 
 
-def _measured(
-    maps: Tensor,
-    name: str,
-    control: str,
-    zone: DeadZone,
-    size: tuple[int, int],
-    classes: list[int],
-    predicted: Tensor,
-) -> pd.DataFrame:
-    """µ of every map, a row each. A map of the image's own size is measured as it is."""
-    whole = tuple(maps.shape[1:]) == tuple(size)
-    mu_raw = activity(maps if whole else interpolate(maps, tuple(size)), zone)
-    mu = mu_raw if whole else activity(upscale(maps, tuple(size)), zone)
-    return pd.DataFrame(
-        {
-            "image": range(len(maps)),
-            "class": classes[: len(maps)],
-            "predicted": predicted[: len(maps)].tolist(),
-            "method": name,
-            "control": control,
-            "mu": mu.cpu().numpy(),
-            "mu_raw": mu_raw.cpu().numpy(),
-        }
-    )
+def _measured(maps: Tensor, zone: DeadZone, size: Sequence[int], **columns: object) -> pd.DataFrame:
+    """µ of every map, a row each, beside other columns. A map of the image's size is taken as it
+    is.
+    """
+    size = (int(size[0]), int(size[1]))
+    whole = tuple(maps.shape[1:]) == size
+    mu_raw = activity(maps if whole else interpolate(maps, size), zone)
+    mu = mu_raw if whole else activity(upscale(maps, size), zone)
+    values = {"image": range(len(maps)), "mu": mu.cpu().numpy(), "mu_raw": mu_raw.cpu().numpy()}
+    return pd.DataFrame(values | columns)

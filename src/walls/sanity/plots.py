@@ -35,15 +35,25 @@ def overview(report: Report) -> Figure:
     ax.set_yticks(range(len(report.methods)), report.methods)
     ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
     ax.set_xlabel(f"µ×100 in the hidden part (dashed: a uniform map, {100 * report.uniform:.1f})")
-    ax.legend(
-        loc="lower right",
-        bbox_to_anchor=(1, 1),
-        ncol=len(report.controls),
-        borderaxespad=0,
-        fontsize=SMALL,
-        handletextpad=0.2,
-        columnspacing=1.0,
-    )
+    _legend(ax, len(report.controls))
+    return figure
+
+
+def every_image(report: Report) -> Figure:
+    """µ×100 of every image: a row per method, a colour per control; dashed, uniform."""
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.55 + 0.3 * len(report.methods)))
+    step = 0.8 / len(report.controls)
+    places = {method: row for row, method in enumerate(report.methods)}
+    for number, control in enumerate(report.controls):
+        own = report.table[report.table["control"] == control].dropna(subset="mu")
+        rows = own["method"].map(places) + step * (number - (len(report.controls) - 1) / 2)
+        marker, colour = MARKERS[control]
+        ax.plot(100 * own["mu"], rows, marker, color=colour, markersize=2, alpha=0.6, label=control)
+    ax.axvline(100 * report.uniform, color="0.3", linestyle="--", linewidth=0.8)
+    ax.set_yticks(range(len(report.methods)), report.methods)
+    ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
+    ax.set_xlabel("µ×100 in the hidden part, of every image")
+    _legend(ax, len(report.controls))
     return figure
 
 
@@ -101,3 +111,16 @@ def _picture(image: Tensor) -> np.ndarray:
     low, high = image.amin(), image.amax()
     scaled = (image - low) / (high - low).clamp_min(1e-12)
     return scaled[:3].permute(1, 2, 0).float().numpy()
+
+
+def _legend(ax: Axes, columns: int) -> None:
+    """The controls' marks, above the axes."""
+    ax.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncol=columns,
+        borderaxespad=0,
+        fontsize=SMALL,
+        handletextpad=0.2,
+        columnspacing=1.0,
+    )

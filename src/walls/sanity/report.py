@@ -74,10 +74,10 @@ class Report:
     def verdict(self, method: str) -> str:
         """What the map of a method follows in the hidden part, by 95% intervals over classes.
 
-        blind behind the wall: µ is 0 on every image, whatever lies there. sees the object: µ with
-        another object of the class exceeds µ with one of another class. sees content: it doesn't,
-        but µ with another class exceeds µ with grey. lights up whatever lies there: neither, but µ
-        with grey is above 5. not settled by these images: none of these. An empty map counts as 0.
+        blind behind the wall: µ is 0 on every image, whatever lies there. lights up whatever lies
+        there: µ is above 5 even with grey. Else, sees the object: µ with another object of the
+        class exceeds µ with one of another class. Else, sees content: µ with another class exceeds
+        µ with grey. not settled by these images: none of these. An empty map counts as 0.
         Raises ValueError for a method that was not checked.
         """
         own = self.table[self.table["method"] == method]
@@ -87,12 +87,11 @@ class Report:
         classes = own.drop_duplicates("image").set_index("image")["class"].loc[mu.index].to_numpy()
         if not mu.to_numpy().any():
             return BLIND
+        if GREY in mu and interval(mu[GREY].to_numpy(), classes, self.seed)[0] > SLIGHT:
+            return ALWAYS
         if self._above(mu, SAME, ANOTHER, classes):
             return OBJECT
-        if self._above(mu, ANOTHER, GREY, classes):
-            return CONTENT
-        lit = mu[GREY].mean() > SLIGHT if GREY in mu else False
-        return ALWAYS if lit else UNSETTLED
+        return CONTENT if self._above(mu, ANOTHER, GREY, classes) else UNSETTLED
 
     def _above(self, mu: pd.DataFrame, one: str, other: str, classes: np.ndarray) -> bool:
         """Whether the mean difference, image by image, is above 0 with its whole interval."""
@@ -119,6 +118,19 @@ class Report:
                 f"network can't see (image {worst['image']}, {worst['control']} there)"
             )
         return self
+
+    def sentence(self) -> str:
+        """Which methods have which verdict, and the highest mean µ×100 with the same class."""
+        groups: dict[str, list[str]] = {}
+        for method, found in self.verdicts().items():
+            groups.setdefault(found, []).append(method)
+        said = "; ".join(f"{found}: {', '.join(names)}" for found, names in groups.items())
+        summary = self.summary()
+        same = summary[summary["control"] == SAME]
+        if same.empty or same["mean"].isna().all():
+            return f"{said}."
+        top = same.loc[same["mean"].idxmax()]
+        return f"{said}. The most with the same class: {top['method']}, µ×100 = {top['mean']:.1f}."
 
     def wide(self) -> pd.DataFrame:
         """Mean µ×100 and its interval as text, a method per row and a control per column; the

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from walls.base import paths
-from walls.images import loaders, transforms
+from walls.base import paths, seeds
+from walls.images import loaders, reading, transforms
 from walls.network import architecture, classifier, geometry
 from walls.network.classifier import Classifier
 from walls.training import authors, loop
@@ -20,6 +20,8 @@ from walls.training.loop import train
 from walls.training.settings import Model, Train
 
 WHICH = ("masked", "baseline")
+# Besides this one, what the weights follow from.
+SOURCES = (architecture, classifier, geometry, loaders, loop, reading, seeds, transforms)
 
 
 class Job(NamedTuple):
@@ -100,10 +102,7 @@ def resume_folder(images: loaders.Images, *settings: object) -> Path:
     An image counts by its size and its first 64 KiB: enough to tell two apart, and a million take
     minutes, not hours.
     """
-    code = [
-        Path(module.__file__).read_text()
-        for module in (loaders, transforms, geometry, classifier, architecture, loop)
-    ] + [Path(__file__).read_text()]
+    code = [Path(module.__file__).read_text() for module in SOURCES] + [Path(__file__).read_text()]
     key = hashlib.sha256(json.dumps([settings, code, images.labels.tolist()]).encode())
     for path in images.paths:
         with open(path, "rb") as file:

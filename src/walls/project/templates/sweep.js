@@ -5,13 +5,13 @@ const bytes = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)
 const colours = sweep.colours.match(/../g).map(pair => parseInt(pair, 16));
 const DEAD = sweep.dead;
 
-// Scores on [0, 1], as walls.cams scales them.
+// Scores on [0, 1], as walls.upscale scales them.
 function minMax(scores) {
   const low = scores.reduce((a, b) => Math.min(a, b)), span = scores.reduce((a, b) => Math.max(a, b)) - low;
   return scores.map(score => (score - low) / (1e-7 + span));
 }
 
-// A map of n × n scores as a user sees it, size × size: walls.cams.upscale.
+// A map of n × n scores as a user sees it, size × size: walls.upscale.
 function upscale(scores, n, size) {
   const small = minMax(Float64Array.from(scores)), large = new Float64Array(size * size);
   const steps = Array.from({length: size}, (_, i) => {

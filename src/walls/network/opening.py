@@ -1,0 +1,263 @@
+"""How a network is opened to be put behind a wall: its size, its layer, its halves, what is
+refused.
+"""
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from walls.network import cut_graph
+from walls.network.cut_graph import Half, evaluating
+from walls.network.layouts import Layout, Tokens, first_line, layout_of
+from walls.network.parts import Parts
+
+NAMED = 12  # layers in a message
+USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
+
+
+def own_size(network: nn.Module) -> tuple[int, int, int]:
+    """(C, H, W) of the images that a network states it takes; where it says nothing, its first
+    convolution's channels, 224.
+    """
+    first = next(
+        (layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), USUAL[0]
+    )
+    channels = getattr(network, "in_chans", None) or first
+    stated = getattr(getattr(network, "patch_embed", None), "img_size", None) or getattr(
+        network, "image_size", None
+    )
+    if isinstance(stated, tuple | list) and len(stated) == 2:
+        return channels, int(stated[0]), int(stated[1])
+    if isinstance(stated, Integral):
+        return channels, int(stated), int(stated)
+    configured = getattr(network, "pretrained_cfg", None)
+    if isinstance(configured, dict) and len(configured.get("input_size") or ()) == 3:
+        return channels, *configured["input_size"][1:]
+    if type(network).__name__ == "Inception3":  # torchvision's, which doesn't say so itself
+        return channels, 299, 299
+    return channels, *USUAL[1:]
+
+
+def inside(network: nn.Module) -> nn.Module:
+    """The network that a compiled or parallel one holds; ValueError for what is no network, or has
+    hooks of its own.
+    """
+    while isinstance(network, nn.Module):
+        refuse_hooks(network, [""])
+        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            network = network.module
+        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):  # torch.compile's
+            network = network._orig_mod
+        else:
+            break
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ValueError(
+            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it was "
+            "made from"
+        )
+    return network
+
+
+def refuse_hooks(network: nn.Module, opened: Sequence[str]) -> None:
+    """ValueError for hooks on a module that the halves run the inside of: they would be passed
+    by.
+    """
+    for name in opened:
+        if _own_hooks(network.get_submodule(name)):
+            raise ValueError(
+                f"network: {f'its {name}' if name else 'it'} has hooks of its own, which would be "
+                "passed by where "
+                "it is cut; takes them on modules inside, or removed"
+            )
+
+
+def halves(network: nn.Module, layer: str | None, sample: Tensor) -> tuple[Half, Half, list[str]]:
+    """Backbone, head, and the modules whose own call neither of them makes."""
+    if layer is None:
+        return Half(network, _forward_features), Half(network, _forward_head), [""]
+    if not isinstance(layer, str) or not layer:
+        raise ValueError(f"layer: got {ascii(layer)[:80]}; {would_do(network, sample)}")
+    try:
+        backbone, head = cut_graph.cut(network, layer)
+    except ValueError as error:
+        raise ValueError(f"{error}; {would_do(network, sample)}") from None
+    opened = cut_graph.around(layer)
+    refuse_hooks(network, opened)
+    return backbone, head, opened
+
+
+def layout_at(
+    network: nn.Module, layer: str | None, raw: object, reshape: Callable | None, sample: Tensor
+) -> Layout:
+    """`layout_of`, its message with the layers that have maps."""
+    try:
+        return layout_of(network, raw, reshape)
+    except ValueError as error:
+        if layer is None or reshape is not None:
+            raise
+        raise ValueError(f"layer: got {layer}; {would_do(network, sample)} ({error})") from None
+
+
+def _forward_features(network: nn.Module, images: Tensor) -> Tensor:
+    return network.forward_features(images)
+
+
+def _forward_head(network: nn.Module, features: Tensor) -> Tensor:
+    return network.forward_head(features)
+
+
+def default_layer(network: nn.Module, sample: Tensor) -> str | None:
+    """None for timm's own cut; the layer before a transformer's last block, where only its class
+    token is read; the last map.
+    """
+    if callable(getattr(network, "forward_features", None)) and callable(
+        getattr(network, "forward_head", None)
+    ):
+        token = (
+            getattr(network, "num_prefix_tokens", 0)
+            and getattr(network, "global_pool", "") == "token"
+        )
+        blocks = getattr(network, "blocks", None)
+        return (
+            f"blocks.{len(blocks) - 2}"
+            if token and isinstance(blocks, nn.Sequential) and len(blocks) > 1
+            else None
+        )
+    encoder = getattr(getattr(network, "encoder", None), "layers", None)
+    if (
+        isinstance(encoder, nn.Sequential) and hasattr(network, "class_token") and len(encoder) > 1
+    ):  # torchvision's ViT
+        return f"encoder.layers.{list(encoder._modules)[-2]}"
+    name = cut_graph.last_map(network, sample)
+    if name is None:
+        raise ValueError(f"layer: got None; {would_do(network, sample)}")
+    return name
+
+
+def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> str:
+    """The end of a message: what `layer` takes, outer layers before inner ones, late ones before
+    early ones.
+    """
+    names = cut_graph.usable(network, sample)
+    if below in names:  # what comes before the layer's own last part
+        inside = [
+            name
+            for name in names
+            if name.startswith(f"{below}.") and name.count(".") == below.count(".") + 1
+        ]
+        names = [name for name in names[: names.index((inside or [below])[-1])] if name != below]
+    shown = sorted(names, key=lambda name: (name.count("."), -names.index(name)))[:NAMED]
+    if shown:
+        listed = ", ".join(name for name in names if name in shown)
+        return f"takes {listed}{', …' if len(names) > NAMED else ''}"
+    return (
+        "takes a layer's name of a network that torch.fx traces, or None of one with "
+        "forward_features and forward_head"
+    )
+
+
+def named(layer: str | None) -> str:
+    return "forward_features" if layer is None else layer
+
+
+def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Tensor) -> Parts:
+    """The parts of one image, run as the network can: of another height, or by dropping tokens.
+
+    Raises ValueError where it takes neither, or where the seen part doesn't give whole rows of
+    **B**.
+    """
+    network, (_, rows, _) = backbone.network, parts.image
+    if isinstance(layout, Tokens):
+        embed = getattr(network, "patch_embed", None)
+        if (
+            not hasattr(network, "patch_drop")
+            or not hasattr(embed, "grid_size")
+            or not hasattr(embed, "patch_size")
+        ):
+            raise ValueError(
+                f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of "
+                "an image; "
+                "takes None: two whole images, one above the other"
+            )
+        patch = int(embed.patch_size[0])
+        if parts.seen_rows % patch:
+            raise ValueError(_whole_rows(parts, [n * patch for n in range(1, rows // patch)]))
+        return Parts(network, parts.image, parts.seen_rows, parts.side, patch)
+
+    def height(n: int) -> int:
+        """Rows of **B** of a part of n image rows; 0 where the network takes none."""
+        try:
+            part = parts.run(backbone, sample[:1, :, :n], hidden=False)
+        except Exception:
+            return 0
+        return layout.to_map(part)[0].shape[2]
+
+    def fits(n: int) -> bool:
+        return height(n) * rows == whole * n and height(n) + height(rows - n) == whole
+
+    if not fits(parts.seen_rows):
+        good = [
+            rows * n // whole
+            for n in range(1, whole)
+            if rows * n % whole == 0 and fits(rows * n // whole)
+        ]
+        raise ValueError(_whole_rows(parts, good))
+    return parts
+
+
+def _whole_rows(parts: Parts, good: list[int]) -> str:
+    got = f"seen_rows: got {parts.seen_rows}, which doesn't give whole rows of the features"
+    if not good:
+        return (
+            f"{got}, nor does any other number: the network takes no part of {parts.image[1]} "
+            "rows; "
+            "takes None (two images)"
+        )
+    return f"{got}; takes {', '.join(map(str, good))} of {parts.image[1]}, or None (two images)"
+
+
+def tried(network: nn.Module, backbone: Half, sample: Tensor, argument: str) -> Tensor:
+    """Features of a sample image; ValueError where the network takes no such image."""
+    try:
+        with evaluating(network):
+            return backbone(sample.clone())
+    except Exception as error:  # whatever the network's own code raises
+        size = " × ".join(map(str, sample.shape[1:]))
+        raise ValueError(
+            f"network: fails on an image of {size} ({first_line(error)}); takes {argument}= for "
+            "another height"
+        ) from None
+
+
+def noise(network: nn.Module, size: tuple[int, int, int]) -> Tensor:
+    """Two images of noise, of the network's precision, where it is."""
+    images = torch.randn(
+        2, *size, dtype=torch.float32, generator=torch.Generator().manual_seed(0), device="cpu"
+    )
+    tensors = (*network.parameters(), *network.buffers())
+    return images.to(next((tensor for tensor in tensors if tensor.is_floating_point()), images))
+
+
+def _own_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a hook sees this module's output: one of its own, or one on all modules."""
+    everywhere = (
+        torch_module._global_forward_hooks,
+        torch_module._global_forward_pre_hooks,
+        torch_module._global_backward_hooks,
+        torch_module._global_backward_pre_hooks,
+    )
+    return _own_hooks(module) or any(everywhere)

@@ -1,0 +1,224 @@
+"""What a network behind a wall is made of: how an image is divided, both parts' features, the
+head.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from walls.network.classifier import PooledHead
+from walls.network.cut_graph import Half, evaluating
+from walls.network.layouts import Layout, Tokens
+
+
+class Parts:
+    """How an image is divided, and how the network runs on a part of it."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        image: tuple[int, int, int],
+        seen_rows: int,
+        side: str,
+        patch: int | None,
+    ):
+        self.image = image
+        self.seen_rows = seen_rows
+        self.side = side
+        self.patch = patch  # rows of a patch, where the other part's tokens are dropped
+        self.grid_columns = 0 if patch is None else int(network.patch_embed.grid_size[1])
+
+    def divide(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if images.ndim != 4 or images.shape[2] != self.image[1]:
+            raise ValueError(
+                other_height(self, images.shape[2] if images.ndim == 4 else tuple(images.shape))
+            )
+        if self.side == "top":
+            rows = self.image[1] - self.seen_rows
+            return images[:, :, rows:], images[:, :, :rows]
+        return images[:, :, : self.seen_rows], images[:, :, self.seen_rows :]
+
+    def join(self, seen: Tensor, hidden: Tensor) -> Tensor:
+        return torch.cat([hidden, seen] if self.side == "top" else [seen, hidden], dim=2)
+
+    def run(self, function: nn.Module, part: Tensor, hidden: bool) -> Tensor:
+        """The network, or its backbone, on a part alone, in evaluation mode."""
+        network = getattr(function, "network", function) if isinstance(function, Half) else function
+        part = _own(part)  # a first layer in place would change the caller's images
+        with evaluating(network):
+            if self.patch is None:
+                return function(part)
+            above = hidden == (self.side == "top")  # whether this part is the upper one
+            rest = self.image[1] - part.shape[2]
+            part = nn.functional.pad(part, (0, 0, 0, rest) if above else (0, 0, rest, 0))
+            first = 0 if above else rest // self.patch * self.grid_columns
+            last = (self.image[1] // self.patch) * self.grid_columns - (
+                rest // self.patch * self.grid_columns if above else 0
+            )
+            with _tokens_of(network, first, last):
+                return function(part)
+
+
+class Features(nn.Module):
+    """g: both parts' features, each computed on its own, put together at `layer`."""
+
+    def __init__(self, backbone: Half, layout: Layout, parts: Parts):
+        super().__init__()
+        self.backbone = backbone
+        self.layer = nn.Identity()
+        self.layout = layout
+        self.parts = parts
+
+    def part(self, part: Tensor, hidden: bool) -> tuple[Tensor, Tensor | None]:
+        """One part's features (N, C, h, w) and their context. One pass a part: bits may depend on a
+        batch's size.
+        """
+        return self.layout.to_map(self.parts.run(self.backbone, part, hidden))
+
+    def forward(self, images: Tensor, contexts: list | None = None) -> Tensor:
+        seen, hidden = self.parts.divide(images)
+        features, context = self.part(seen, hidden=False)
+        below, _ = self.part(hidden, hidden=True)
+        if contexts is not None:
+            contexts.append(context)
+        return self.layer(self.parts.join(features, below))
+
+    def names(self, layer: str | None) -> list[str]:
+        """The modules of the network whose own output is **B** of a part: the layer, and what ends
+        it.
+        """
+        names = [] if layer is None else [layer]
+        while (
+            names
+            and type(module := self.backbone.network.get_submodule(names[-1])) is nn.Sequential
+            and len(module)
+        ):
+            names.append(f"{names[-1]}.{list(module._modules)[-1]}")
+        return names
+
+
+class Head(PooledHead):
+    """f: logits from the seen rows of **B**."""
+
+    def __init__(self, head: Half, layout: Layout, rows: tuple[int, int], side: str):
+        super().__init__()
+        self.rest = head
+        self.layout = layout
+        self.rows = rows  # seen, and all
+        self.side = side
+
+    def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
+        if features.ndim != 4 or features.shape[2] not in self.rows:
+            got = tuple(features.shape)
+            raise ValueError(
+                f"features: got {got}; takes (N, C, h, w) with {self.rows[1]} rows, or the "
+                f"{self.rows[0]} seen"
+            )
+        if context is None and isinstance(self.layout, Tokens) and self.layout.prefix:
+            raise ValueError(
+                "context: got none; takes the class tokens that `cut` returned with the features"
+            )
+        seen = (
+            features[:, :, -self.rows[0] :]
+            if self.side == "top"
+            else features[:, :, : self.rows[0]]
+        )
+        # A first layer in place would change the caller's features.
+        return self.rest(self.layout.to_raw(_own(seen), context))
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether f is one linear layer over features pooled channel by channel: found by trying,
+        and kept.
+        """
+        if "_last" not in self.__dict__:
+            self.__dict__["_last"] = None
+            with torch.inference_mode(False), torch.no_grad(), evaluating(self.rest.network):
+                self.__dict__["_last"] = self._find_last()
+        return self.__dict__["_last"] is not None
+
+    @property
+    def last(self) -> nn.Linear:
+        """The linear layer that ends f; after `by_channel` said so."""
+        return self.rest.network.get_submodule(self.__dict__["_last"])
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """p, the last linear layer's input: (N, C)."""
+        return self._ends(self.__dict__["_last"], features)[0]
+
+    def _ends(self, name: str, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The input of one linear layer, and the logits."""
+        met: list[Tensor] = []
+        module = self.rest.network.get_submodule(name)
+        handle = module.register_forward_pre_hook(lambda module, args: met.append(args[0]))
+        try:
+            logits = self(features)
+        finally:
+            handle.remove()
+        return (met[0] if len(met) == 1 else logits), logits
+
+    def _find_last(self) -> str | None:
+        """The name of the linear layer W with f = W·p + b, p by channel; None where f is something
+        else.
+        """
+        if isinstance(self.layout, Tokens) and self.layout.prefix:
+            return None
+        names = [
+            name for name, module in self.rest.network.named_modules() if type(module) is nn.Linear
+        ]
+        weight = next(self.rest.network.parameters())
+        for name in reversed(names):
+            module = self.rest.network.get_submodule(name)
+            random = torch.Generator().manual_seed(0)
+            features = torch.randn(
+                2, module.in_features, self.rows[0], self.rows[0], generator=random
+            ).to(weight)
+            try:
+                pooled, logits = self._ends(name, features)
+                linear = pooled.shape == (2, module.in_features) and torch.equal(
+                    module(pooled), logits
+                )
+            except Exception:  # another number of channels: not the last layer
+                continue
+            if not linear:
+                continue
+            # Other values in some channels, both signs and other scales, leave the rest of p as it
+            # was, bit for bit.
+            for scale in (1e-2, 1.0, 1e2):
+                some = torch.rand(module.in_features, generator=random).to(weight) < 0.5
+                other = torch.randn(features.shape, generator=random).to(weight) * scale
+                changed = self._ends(name, torch.where(some[:, None, None], other, features))[0]
+                if not torch.equal(changed[:, ~some], pooled[:, ~some]):
+                    return None
+            return name
+        return None
+
+
+def other_height(parts: Parts, got: object) -> str:
+    return (
+        f"images: got {got} rows; takes {parts.image[1]}, of which {parts.seen_rows} are seen "
+        "(walls.behind(…, image_rows=) sets another height)"
+    )
+
+
+def _own(x: Tensor) -> Tensor:
+    """A copy in the layout that x has, so that no layer sees another one than without a wall."""
+    last = x.shape[1] > 1 and x.stride(1) == 1
+    return x.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+@contextlib.contextmanager
+def _tokens_of(network: nn.Module, first: int, last: int) -> Iterator[None]:
+    """Patches first … last - 1 alone, where timm's transformers drop patches."""
+    prefix = int(getattr(network, "num_prefix_tokens", 0))
+
+    def keep(module: nn.Module, args: tuple, tokens: Tensor) -> Tensor:
+        return torch.cat([tokens[:, :prefix], tokens[:, prefix + first : prefix + last]], dim=1)
+
+    handle = network.patch_drop.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()

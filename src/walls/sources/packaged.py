@@ -1,0 +1,53 @@
+"""Photographs for a trained network: foolbox's twenty of ImageNet, or a user's folder."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from walls.images.reading import decode
+from walls.network.zoo import Recipe, imagenet_classes
+from walls.sources.folders import images_by_class
+
+NAME = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
+
+
+def photographs(images: str, recipe: Recipe) -> tuple[Tensor, list[int], list[str]]:
+    """Photographs as a network takes them: (N, 3, H, W), normalised; labels; classes' names.
+
+    `images`: "packaged", foolbox's (512 × 512 pixels, labels as ImageNet's), or a folder
+    CLASS/*.jpg, whose labels count its sorted classes. Scaled and cropped as the recipe says.
+    Raises ValueError where foolbox isn't installed, the folder holds nothing, or a file no image.
+    """
+    if images == "packaged":
+        paths = files()
+        labels = [int(NAME.fullmatch(path.name)[2]) for path in paths]
+        names = [imagenet_classes()[label] for label in labels]
+    else:
+        found = images_by_class(Path(images).expanduser().absolute())
+        taken = [(key, path) for key in sorted(found) for path in found[key]]
+        if not taken:
+            raise ValueError(f"networks.images: {images} holds no CLASS/*.jpg; takes such a folder")
+        names, paths = [key for key, _ in taken], [Path(path) for _, path in taken]
+        labels = [sorted(found).index(name) for name in names]
+    pictures = torch.stack([recipe.image(decode(path)) for path in paths])
+    return recipe.normalise(pictures), labels, names
+
+
+def files() -> list[Path]:
+    """Their paths, in order; found without running foolbox's code."""
+    spec = importlib.util.find_spec("foolbox")
+    folder = Path(spec.origin).parent / "data" if spec and spec.origin else None
+    found = (
+        sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name))
+        if folder and folder.is_dir()
+        else []
+    )
+    if not found:
+        raise ValueError(
+            "networks.images: packaged photographs are foolbox's; pip install foolbox, or name a "
+            "folder"
+        )
+    return found
