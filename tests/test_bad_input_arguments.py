@@ -33,7 +33,6 @@ def attempt(case: object, act, names: str) -> str | None:
 
 
 # --- Saliency maps
-# ----------------------------------------------------------------------------------------------------
 
 
 @bulk(60)
@@ -100,14 +99,25 @@ def test_methods_that_are_none(name):
 
 @bulk(60)
 @given(
-    st.sampled_from(["batch_size", "opticam_steps", "opticam_lr"]),
+    st.sampled_from(["batch_size", "steps", "lr"]),
     st.one_of(NEGATIVE, st.sampled_from([0, -math.inf, math.nan])),
 )
 def test_settings_of_the_maps(name, value):
-    if name != "opticam_lr" and value != value:
+    if name != "lr" and value != value:
         value = 0
-    act = lambda: saliency_maps(MODEL, IMAGES, ["Opti-CAM"], **{name: value})
+    own = {name: value} if name == "batch_size" else {"options": {"Opti-CAM": {name: value}}}
+    act = lambda: saliency_maps(MODEL, IMAGES, ["Opti-CAM"], **own)
     assert attempt((name, value), act, f"^{name}: got .*; takes ")
+
+
+@bulk(40)
+@given(
+    st.sampled_from(["GradCAM", "Opti-CAM"]),
+    st.text(max_size=20).filter(lambda name: name not in ("steps", "lr")),
+)
+def test_options_that_are_none(method, name):
+    act = lambda: saliency_maps(MODEL, IMAGES, [method], options={method: {name: 1}})
+    assert attempt((method, name), act, f"^options: got .* of {method}; takes ")
 
 
 @bulk(40)
@@ -151,7 +161,6 @@ def test_upscaling_what_are_no_maps(shape, dtype, size):
 
 
 # --- Activity, geometry
-# -----------------------------------------------------------------------------------------------
 
 
 @bulk(150)
@@ -216,7 +225,6 @@ def test_layers_that_mix_rows(layer):
 
 
 # --- Networks
-# ---------------------------------------------------------------------------------------------------------
 
 RIGHT = {
     "width": 0.0625,
@@ -286,7 +294,6 @@ def test_a_cnn_that_cannot_be(draw):
 
 
 # --- Theory
-# -----------------------------------------------------------------------------------------------------------
 
 FUNCTIONS = {
     name: getattr(formulas, name)

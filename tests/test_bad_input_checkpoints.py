@@ -69,7 +69,6 @@ def test_what_is_whole_is_taken(attempt):
 
 
 # --- State dicts that don't fit
-# ---------------------------------------------------------------------------------------
 
 OTHERS = [
     torch.zeros(()),
@@ -147,7 +146,6 @@ def test_another_architecture(attempt):
 
 
 # --- Headers that lie
-# -------------------------------------------------------------------------------------------------
 
 VALUES = st.one_of(
     st.none(),
@@ -242,7 +240,6 @@ def test_a_header_of_that_length(attempt, size):
 
 
 # --- Pickles
-# ----------------------------------------------------------------------------------------------------------
 
 OLD = {"_use_new_zipfile_serialization": False}
 

@@ -328,3 +328,21 @@ def test_the_committed_table_is_of_the_committed_claims():
         set(verdicts.values()) <= {"holds", "fails", "inconclusive", "not tested here"}
         and len(verdicts) >= 13
     )
+
+
+def network_report(verdict):
+    rows = [
+        {"method": "GradCAM", "control": control, "mean": mean, "images": 20}
+        for control, mean in (("same class", 60.0), ("another class", 7.25))
+    ]
+    return {"verdicts": {"GradCAM": verdict}, "activity": rows}
+
+
+def test_a_real_network():
+    seen, blind = network_report("sees the object"), network_report("blind behind the wall")
+    found = judged("real-network", networks={"one": seen})
+    assert found.verdict == claims.HOLDS
+    assert found.ours == "one, 20 photographs: µ×100 with the same class 60.0, another class 7.2"
+    assert judged("real-network", networks={"one": seen, "two": blind}).verdict == "inconclusive"
+    assert judged("real-network", networks={"two": blind}).verdict == claims.FAILS
+    assert judged("real-network").verdict == claims.UNTESTED

@@ -121,6 +121,7 @@ DRAWN = THEORY | {
 }
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("name", DRAWN)
 def test_as_wide_as_the_column_and_nothing_cut_or_tiny(name, tmp_path):
     figure = save(DRAWN[name](), tmp_path, name)

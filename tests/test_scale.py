@@ -11,7 +11,6 @@ import pytest
 from conftest import ROOT, run
 
 from benchmarks import scale
-from walls.project import estimates
 
 
 def test_a_line_is_fitted_to_what_was_made():

@@ -77,7 +77,7 @@ def test_its_notebooks_ran_to_their_end(folder):
     pages = sorted((folder / "rendered").glob("*.ipynb"))
     if folder.name == "tiny-imagenet-gpu" and not pages:
         pytest.skip("made by benchmarks.gpu, which runs no notebook")
-    assert {page.stem.split("-")[0] for page in pages} == set(runner.NOTEBOOKS.values())
+    assert {page.stem.split("-")[0] for page in pages} == NOTEBOOKS
     for page in pages:
         cells = nbformat.read(page, as_version=4).cells
         assert not [

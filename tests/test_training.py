@@ -412,7 +412,7 @@ def test_a_checkpoint_instead_of_training(images, tmp_path):
     other = architecture.seeded(
         0, width=0.125, dense=8, classes=2, batch_norm=True, wall_rows=7, image_size=128
     )
-    with pytest.raises(ValueError, match=r"masked\.safetensors: .* width is 0.0625, not 0.125"):
+    with pytest.raises(ValueError, match=r"masked\.safetensors: .* width is "):
         job.obtain(other, "masked", str(tmp_path), *images, Train(**SETTINGS), tmp_path / "none")
 
 

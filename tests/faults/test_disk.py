@@ -9,6 +9,7 @@ import pytest
 from conftest import run
 from processes import fork, kill, partials, start, wait_for
 
+pytestmark = pytest.mark.pipeline
 WEIGHTS = "models/masked.safetensors"
 
 
@@ -39,20 +40,20 @@ def trained_half(smoke, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("command", [
-    ("walls", "train", "masked"), pytest.param(("walls", "run", "train@masked"), marks=pytest.mark.long),
-], ids=["training", "run"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [("train", "masked"), pytest.param(("run", "train@masked"), marks=pytest.mark.long)],
+    ids=["training", "run"],
+)
 def test_a_full_disk_keeps_the_last_checkpoint(smoke, trained_half, tmp_path, command):
     folder = shutil.copytree(trained_half, tmp_path / "project")
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
     before = checkpoint.read_bytes()
-    full = start(folder, "python", "-m", *command, preexec_fn=limited(len(before) // 2))
+    walls = ("python", "-m", "walls")
+    full = start(folder, *walls, *command, preexec_fn=limited(len(before) // 2))
     assert "File too large" in one_line(full)
-    assert (
-        checkpoint.read_bytes() == before
-        and not (folder / WEIGHTS).exists()
-        and partials(folder) == []
-    )
+    assert checkpoint.read_bytes() == before
+    assert not (folder / WEIGHTS).exists() and partials(folder) == []
     run(folder, "python", "-m", "walls", "run", "train@masked")
     assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
 
@@ -73,26 +74,30 @@ def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke, trained_half,
     (folder / "models").unlink()
     shutil.move(folder / "elsewhere", folder / "models")
     run(folder, "python", "-m", "walls", "run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(
-        folder.glob(".resume/*/*")
-    )
+    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert not list(folder.glob(".resume/*/*"))
 
 
-@pytest.mark.parametrize("stage, place", [("train@masked", ".resume"), ("stacks", "runs/stacks"), ("render", "rendered"),
-                                          ("readme", "README.md.partial")])  # fmt: skip
-def test_a_place_that_takes_no_file_is_named(smoke, tmp_path, stage, place):
+@pytest.mark.parametrize(
+    "command, place",
+    [
+        ("run train@masked", ".resume"),
+        ("run stacks", "runs/stacks"),
+        ("run render", "rendered"),
+        ("readme", "README.md.partial"),
+    ],
+)
+def test_a_place_that_takes_no_file_is_named(smoke, tmp_path, command, place):
     """Even root can't write into a file as into a folder, or into a folder as into a file."""
     folder = fork(smoke, tmp_path / "project")
     taken = folder / place
-    if stage == "readme":
+    if command == "readme":
         taken.mkdir()
     else:
         shutil.rmtree(taken, ignore_errors=True)
         taken.touch()
     readme, weights = (folder / "README.md").read_bytes(), (folder / WEIGHTS).read_bytes()
-    refused = start(folder, "python", "-m", "walls", "run", stage)
-    line = one_line(refused)
-    assert line.startswith("[Errno") and str(place) in line, line
-    assert (folder / "README.md").read_bytes() == readme and (
-        folder / WEIGHTS
-    ).read_bytes() == weights
+    line = one_line(start(folder, "python", "-m", "walls", *command.split()))
+    assert line.startswith("[Errno") and place in line, line
+    assert (folder / "README.md").read_bytes() == readme
+    assert (folder / WEIGHTS).read_bytes() == weights

@@ -11,6 +11,7 @@ from processes import forget, fork, kill, results, runner, start, wait_for
 
 from walls.base import seeds
 
+pytestmark = pytest.mark.pipeline
 STAGES = ["data", "train@masked", "stacks", "cams@stack-mix", "render"]
 WEIGHTS = "models/masked.safetensors"
 MOMENTS = 4  # of each stage, 20 in all
@@ -28,27 +29,30 @@ def finish(folder, smoke):
     run(folder, "python", "-m", "walls", "unlock")
     done = run(folder, "dvc", "repro")
     assert "up to date" in run(folder, "dvc", "status").stdout
-    assert yaml.safe_load((folder / "dvc.lock").read_text()) == yaml.safe_load(
-        (smoke / "dvc.lock").read_text()
-    )
+    ours, theirs = (yaml.safe_load((copy / "dvc.lock").read_text()) for copy in (folder, smoke))
+    assert ours == theirs
     changed = run(folder, "git", "status", "--porcelain").stdout.split()
     assert changed in ([], ["M", "dvc.lock"])  # its stages in another order
     assert results(folder) == results(smoke) and not list(folder.glob(".resume/*/*"))
     return done.stdout
 
 
-@pytest.mark.parametrize("stage, mark", [
-    ("train@masked", ".resume/*/epoch-*"),  # the first checkpoint, whole or still partial
-    pytest.param("cams@stack-mix", ".resume/cams-stack-mix/*", marks=pytest.mark.long),  # the first batch
-    ("render", "rendered/*"),  # the first page
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "stage, mark",
+    [
+        ("train@masked", ".resume/*/epoch-*"),  # the first checkpoint, whole or still partial
+        pytest.param(  # the first batch
+            "cams@stack-mix", ".resume/cams-stack-mix/*", marks=pytest.mark.long
+        ),
+        ("render", "rendered/*"),  # the first page
+    ],
+)
 def test_a_stage_killed_as_it_writes_is_made_again(smoke, tmp_path, stage, mark):
     folder = fork(smoke, tmp_path / "project")
     before = set(folder.glob(mark))
     process = begin(folder, stage)
-    wait_for(
-        lambda: before - set(folder.glob(mark)) or not before, process
-    )  # DVC removes what lay there
+    # DVC removes what lay there.
+    wait_for(lambda: before - set(folder.glob(mark)) or not before, process)
     wait_for(lambda: list(folder.glob(mark)), process)
     kill(process)
     assert f"Running stage '{stage}'" in finish(folder, smoke)
@@ -101,6 +105,5 @@ def test_a_training_killed_again_and_again_ends_with_the_same_bytes(smoke, tmp_p
         kill(process)
         run(folder, "python", "-m", "walls", "unlock")
     run(folder, "dvc", "repro", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(
-        folder.glob(".resume/*/*")
-    )
+    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert not list(folder.glob(".resume/*/*"))

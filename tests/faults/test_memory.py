@@ -16,32 +16,51 @@ from walls.saliency.settings import Cams
 
 METHODS = ["GradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "HiResCAM"]
 ERRORS = [
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
-                 "allocate 1 bytes. Error code 12 (Cannot allocate memory)"),
+    torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8 GiB"
+    ),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 1 bytes. Error code 12 (Cannot allocate memory)"
+    ),
     MemoryError(),
-]  # fmt: skip
+]
 
 
 def network(channels=8):
     """A network for images of 24 rows."""
     torch.manual_seed(0)
-    features = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-                             nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU())  # fmt: skip
-    return Classifier(
-        features, nn.Sequential(WallLinear(8, 12, 12, 16, 8), nn.ReLU(), nn.Linear(16, 4)), 8
-    ).eval()
+    features = nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(channels, 8, 3, padding=1),
+        nn.ReLU(),
+    )
+    head = nn.Sequential(WallLinear(8, 12, 12, 16, 8), nn.ReLU(), nn.Linear(16, 4))
+    return Classifier(features, head, 8).eval()
 
 
 def pictures(n):
-    return torch.randint(
-        0, 256, (n, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 3, 24, 24), generator=random, dtype=torch.uint8)
 
 
 def settings(**changes):
-    return Cams(**{"methods": METHODS, "batch_size": 8, "precision": "float64", "opticam_steps": 2, "opticam_lr": 0.1}
-                | changes)  # fmt: skip
+    usual = {
+        "methods": METHODS,
+        "batch_size": 8,
+        "precision": "float64",
+        "opticam_steps": 2,
+        "opticam_lr": 0.1,
+    }
+    return Cams(**usual | changes)
+
+
+def evaluated(n):
+    """The table and the maps of n pictures."""
+    model = network()
+    return evaluation.evaluate(model, pictures(n), settings(), model.zone(24))
 
 
 def short_of_memory(monkeypatch, error, most):
@@ -54,24 +73,23 @@ def short_of_memory(monkeypatch, error, most):
             raise error
         return real(*arguments, batch_size=batch_size, **options)
 
-    monkeypatch.setattr(maps, "saliency_maps", maps)
+    monkeypatch.setattr(evaluation, "saliency_maps", maps)
     return asked
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
-    table, maps = evaluation.evaluate(network(), pictures(10), settings(), 8)
+    table, maps = evaluated(10)
     asked = short_of_memory(monkeypatch, error, most=2)
     capsys.readouterr()
-    again, parts = evaluation.evaluate(network(), pictures(10), settings(), 8)
-    said = [
-        line.split("\r")[-1]
-        for line in capsys.readouterr().err.splitlines()
-        if "out of memory" in line
-    ]
+    again, parts = evaluated(10)
+    lines = capsys.readouterr().err.splitlines()
+    said = [line.split("\r")[-1] for line in lines if "out of memory" in line]
     assert asked == [8, 4, 2, 2]  # images 1 to 8 in three tries, then 9 and 10
-    assert said == ["out of memory with 8 images at once: goes on with 4 (cams.batch_size)",
-                    "out of memory with 4 images at once: goes on with 2 (cams.batch_size)"]  # fmt: skip
+    assert said == [
+        "out of memory with 8 images at once: goes on with 4 (cams.batch_size)",
+        "out of memory with 4 images at once: goes on with 2 (cams.batch_size)",
+    ]
     assert len(table) == 50 and table["mu"].max() > 0.1
     assert again.drop(columns=["mu", "mu_raw"]).equals(table.drop(columns=["mu", "mu_raw"]))
     for column in ("mu", "mu_raw"):
@@ -82,17 +100,15 @@ def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
 
 def test_a_single_image_that_does_not_fit_is_said(monkeypatch):
     asked = short_of_memory(monkeypatch, MemoryError(), most=0)
-    with pytest.raises(
-        ValueError, match=r"^out of memory with a single image at a time; takes more memory"
-    ):
-        evaluation.evaluate(network(), pictures(3), settings(), 8)
+    with pytest.raises(ValueError, match=r"^out of memory with a single image at a time; takes "):
+        evaluated(3)
     assert asked == [8, 4, 2, 1]
 
 
 def test_another_error_is_raised_as_it_is(monkeypatch):
     asked = short_of_memory(monkeypatch, RuntimeError("a fault of ours"), most=0)
     with pytest.raises(RuntimeError, match="a fault of ours"):
-        evaluation.evaluate(network(), pictures(3), settings(), 8)
+        evaluated(3)
     assert asked == [8]
 
 
@@ -111,13 +127,14 @@ import sys
 
 sys.path[:0] = ["tests", "tests/faults"]
 from test_memory import network, pictures, settings
-from walls import evaluation
+from walls.saliency import evaluation
 
-model, images, wanted = network(channels=512), pictures(512), settings(methods=["HiResCAM"], batch_size=512)
-evaluation.evaluate(model, images[:1], wanted, 8)
+model, images = network(channels=512), pictures(512)
+zone, wanted = model.zone(24), settings(methods=["HiResCAM"], batch_size=512)
+evaluation.evaluate(model, images[:1], wanted, zone)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 900 * 2**20,) * 2)
-table, _ = evaluation.evaluate(model, images, wanted, 8)
+table, _ = evaluation.evaluate(model, images, wanted, zone)
 print(len(table), table["mu"].max())
 """
 
@@ -126,9 +143,12 @@ print(len(table), table["mu"].max())
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory as Linux does")
 def test_a_process_whose_memory_is_limited_goes_on_with_less():
     """512 images' first activations alone are 512 × 512 × 24 × 24 × 8 B = 1.2 GB; there are 0.9."""
-    done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, env=environment(ROOT) | {"OMP_NUM_THREADS": "1"},
-                          capture_output=True, text=True)  # fmt: skip
-    assert (
-        "out of memory with 512 images at once: goes on with 256 (cams.batch_size)" in done.stderr
-    ), done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED],
+        cwd=ROOT,
+        env=environment(ROOT) | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "out of memory with 512 images" in done.stderr, done.stderr[-2000:]
     assert done.stdout.split() == ["512", "0.0"], done.stderr[-2000:]

@@ -9,6 +9,9 @@ import pytest
 from conftest import run
 from processes import family, forget, fork, interrupt, partials, runner, start, wait_for
 
+from walls.project import locks
+
+pytestmark = pytest.mark.pipeline
 WEIGHTS = "models/masked.safetensors"
 
 
@@ -20,16 +23,10 @@ def waiting(smoke, tmp_path):
     folder = fork(smoke, tmp_path / "project")
     file = folder / "notebooks" / "2_wall.ipynb"
     notebook = json.loads(file.read_text())
-    code = next(
-        cell
-        for cell in notebook["cells"]
-        if cell["cell_type"] == "code" and "tags" not in cell["metadata"]
-    )
-    code["source"] += [
-        "\n\nimport pathlib, time\n",
-        "pathlib.Path('started').touch()\n",
-        "time.sleep(600)",
-    ]
+    codes = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    first = next(cell for cell in codes if "tags" not in cell["metadata"])
+    lines = ("\n\nimport pathlib, time\n", "pathlib.Path('started').touch()\n", "time.sleep(600)")
+    first["source"] += lines
     file.write_text(json.dumps(notebook))
 
     def begin(*command):
@@ -40,10 +37,14 @@ def waiting(smoke, tmp_path):
     return folder, begin
 
 
-@pytest.mark.parametrize("command", [
-    ("dvc", "repro", "--single-item", "train@masked"),
-    pytest.param(("python", "-m", "walls", "run", "train@masked"), marks=pytest.mark.long),
-], ids=["dvc", "run"])  # fmt: skip
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("dvc", "repro", "--single-item", "train@masked"),
+        pytest.param(("python", "-m", "walls", "run", "train@masked"), marks=pytest.mark.long),
+    ],
+    ids=["dvc", "run"],
+)
 def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_path, command):
     folder = fork(smoke, tmp_path / "project")
     forget(folder, "train@masked")
@@ -53,35 +54,28 @@ def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_pa
     members = len(family(process))
     seconds, alive = interrupt(process)
     errors = process.stderr.read()
-    crowd = max(
-        1, os.getloadavg()[0] / os.cpu_count()
-    )  # 5 s where no other work waits for the processors
+    # 5 s where no other work waits for the processors.
+    crowd = max(1, os.getloadavg()[0] / os.cpu_count())
     assert members >= 2 and alive == [] and seconds < 5 * crowd, (seconds, crowd, alive)
     assert process.returncode in (130, 255) and "Traceback" not in errors, errors
     assert "train@masked: stopped; run it again to go on" in errors
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
     assert checkpoint.is_file() and not (folder / WEIGHTS).exists() and partials(folder) == []
     run(folder, "python", "-m", "walls", "run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes() and not list(
-        folder.glob(".resume/*/*")
-    )
+    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert not list(folder.glob(".resume/*/*"))
 
 
 def test_two_repros_at_once_one_says_so(waiting):
     folder, begin = waiting
     first = begin("dvc", "repro", "--single-item", "wall")
     second = run(folder, "dvc", "repro", "--single-item", "wall", check=False)
-    assert (
-        second.returncode != 0
-        and "it is being blocked by" in second.stderr
-        and f"(PID {first.pid})" in second.stderr
-    )
+    assert second.returncode != 0 and "it is being blocked by" in second.stderr
+    assert f"(PID {first.pid})" in second.stderr
     at_work = runner(first)
     third = run(folder, "python", "-m", "walls", "run", "wall", check=False)
-    assert (
-        third.returncode == 1
-        and third.stderr == "wall: another process runs it; takes the end of that one first\n"
-    )
+    said = "wall: another process runs it; takes the end of that one first\n"
+    assert third.returncode == 1 and third.stderr == said
     assert at_work.is_running() and first.poll() is None  # neither harmed the first
     _, alive = interrupt(first)
     assert alive == []
@@ -95,7 +89,7 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     orphaned.kill()
     orphaned.wait()
     again = run(folder, "dvc", "repro", "--single-item", "wall", check=False)
-    assert again.returncode != 0 and "wall: another process runs it" in again.stderr
+    assert again.returncode != 0 and "wall: another process" in again.stderr
     at_work.kill()  # its kernel follows
     _, alive = psutil.wait_procs(members[1:], timeout=10)
     assert alive == []
@@ -127,11 +121,9 @@ def test_a_torn_list_of_files_in_use_is_removed(smoke, tmp_path, monkeypatch, to
     if not torn:
         stuck = run(folder, "dvc", "repro", "--dry", check=False)
         assert stuck.returncode != 0 and "JSON structure is corrupted" in stuck.stderr
-    runner.unlock()
-    assert (
-        capsys.readouterr().err == ".dvc/tmp/rwlock: cut short by a kill; removed\n"
-        and not file.exists()
-    )
+    locks.unlock()
+    assert capsys.readouterr().err == ".dvc/tmp/rwlock: cut short by a kill; removed\n"
+    assert not file.exists()
     if not torn:
         assert "up to date" in run(folder, "dvc", "repro", "--dry").stdout
 
@@ -144,12 +136,12 @@ def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke, tmp_path, monkeypat
     monkeypatch.chdir(folder)
     file = folder / "dvc.lock"
     whole = file.read_text()
-    runner.unlock()
+    locks.unlock()
     assert file.read_text() == whole and capsys.readouterr().err == ""
     removed = 0
     for length in range(0, len(whole), len(whole) // 40):
         file.write_text(whole[:length])
-        runner.unlock()
+        locks.unlock()
         said = capsys.readouterr().err
         assert said == ("" if file.exists() else "dvc.lock: cut short by a kill; removed\n")
         removed += not file.exists()
@@ -168,5 +160,5 @@ def test_what_another_process_writes_stays(smoke, tmp_path, monkeypatch, capsys)
     file.parent.mkdir(exist_ok=True)
     file.write_text("")
     with make_lock(str(file.with_name("rwlock.lock"))):
-        runner.unlock()
+        locks.unlock()
     assert file.exists() and capsys.readouterr().err == ""

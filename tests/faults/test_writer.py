@@ -1,4 +1,4 @@
-"""`paths.whole` and `paths.replaced`: a file or a folder's parts are there whole, or as they
+"""`files.whole` and `files.replaced`: a file or a folder's parts are there whole, or as they
 were.
 """
 
@@ -18,10 +18,10 @@ from walls.base import files
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from walls import paths
+from walls.base import files
 
 for letter in itertools.cycle("AB"):
-    with paths.whole(Path(sys.argv[1])) as partial:
+    with files.whole(Path(sys.argv[1])) as partial:
         with open(partial, "w") as file:
             for _ in range(200):
                 file.write(letter * 10_000)
@@ -35,7 +35,7 @@ def written(folder):
 def test_a_file_is_replaced_once_it_is_on_the_disk(tmp_path, monkeypatch):
     file, seen = tmp_path / "new" / "file", []
     monkeypatch.setattr(
-        paths.os, "fsync", lambda number: seen.append((os.fstat(number).st_size, file.exists()))
+        files.os, "fsync", lambda number: seen.append((os.fstat(number).st_size, file.exists()))
     )
     for content in ("one", "three"):
         with files.whole(file) as partial:
@@ -60,28 +60,23 @@ def test_parts_of_a_folder_are_replaced_together(tmp_path):
             (partial / "images" / content).write_text(content)
             (partial / "list.csv").write_text(content)
         (folder / "notebook").write_text("another's")
-    assert sorted(file.name for file in folder.rglob("*")) == [
-        "images",
-        "list.csv",
-        "new",
-        "notebook",
-    ]
+    names = sorted(file.name for file in folder.rglob("*"))
+    assert names == ["images", "list.csv", "new", "notebook"]
     with pytest.raises(KeyboardInterrupt), files.replaced(folder, *parts) as partial:
         (partial / "list.csv").write_text("newer")
         raise KeyboardInterrupt
     assert (folder / "list.csv").read_text() == "new" and (folder / "images" / "new").is_file()
     with files.replaced(folder, *parts) as partial:
         (partial / "list.csv").write_text("alone")
-    assert written(folder) == {"list.csv": "alone", "notebook": "another's"} and list(
-        tmp_path.iterdir()
-    ) == [folder]
+    assert written(folder) == {"list.csv": "alone", "notebook": "another's"}
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
     def full(number):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(paths.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     (tmp_path / "file").write_text("old")
     with (
         pytest.raises(OSError, match=r"No space left on device: '.*file'"),
@@ -98,6 +93,7 @@ def test_a_file_in_the_folders_place(tmp_path):
     assert written(tmp_path) == {"folder": ""}
 
 
+@pytest.mark.bulk
 def test_a_killed_writer_leaves_no_half(tmp_path):
     """SIGKILL at 20 moments while one process rewrites 2 MB over and over: all A or all B each
     time.

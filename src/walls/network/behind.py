@@ -1,5 +1,4 @@
-"""Any network behind a wall: `behind(network, …)`, for `saliency_maps`, `certify`, `activity` and
-other CAM libraries.
+"""Any network behind a wall, for `saliency_maps`, `certify`, `activity` and other CAM libraries.
 
 The network sees one part of an image. Its backbone looks at the other part too, on its own; both
 features are put together at `.layer`, where any CAM method finds them, and the head gets the seen
@@ -20,19 +19,18 @@ from walls.network.cut_graph import evaluating
 from walls.network.geometry import DeadZone
 from walls.network.opening import (
     default_layer,
+    features_of,
+    found_layout,
     halves,
     hooked,
     inside,
-    layout_at,
     named,
     noise,
     own_size,
     refuse_hooks,
-    tried,
-    within,
     would_do,
 )
-from walls.network.parts import Features, Head, Parts, other_height
+from walls.network.parts import Features, Head, Parts, other_height, within
 
 SIDES = ("bottom", "top")
 
@@ -46,22 +44,24 @@ def behind(
     reshape: Callable[[Tensor], Tensor] | None = None,
     side: str = "bottom",
 ) -> "Behind":
-    """The network behind a wall: logits = N(seen part), features **B** = [g(seen part); g(hidden
-    part)] at `.layer`.
+    """The network behind a wall: logits = N(seen part), features **B** of both parts at `.layer`.
 
-    `seen_rows`: None, *stacked*: the image is two of the network's own size, one above the other,
-    and the upper one is seen. A number, *within an image*: that many of its `image_rows` rows.
-    `image_rows`: the whole image's height; None: (twice) the size that the network states, else
-    224. `layer`: the module whose output is **B**; None: `forward_features` of timm's networks,
-    else the last module that gives a map. `reshape`: as pytorch-grad-cam's reshape_transform, where
-    the features' layout isn't known: a rearrangement to (N, C, h, w). `side`: where the hidden part
-    lies, "bottom" or "top".
+    **B** = [g(seen part); g(hidden part)], each part looked at on its own; the head reads the seen
+    rows. `seen_rows`: None, *stacked*: the image is two of the network's own size, one above the
+    other, and the upper one is seen. A number, *within an image*: that many of its `image_rows`
+    rows. `image_rows`: the whole image's height; None: (twice) the size that the network states,
+    else 224. `layer`: the module whose output is **B**; None: `forward_features` of timm's
+    networks, else the last module that gives a map. `reshape`: as pytorch-grad-cam's
+    reshape_transform, where the features' layout isn't known: a rearrangement to (N, C, h, w).
+    `side`: where the hidden part lies, "bottom" or "top".
 
     The network is neither copied nor changed, and computes in evaluation mode whatever its mode is.
-    Of a compiled or a DataParallel network, the one inside is used. Raises ValueError, in one line:
-    a layer that isn't there, is bypassed or can't be cut at, with those that would do; a seen part
-    that doesn't give whole rows of **B**, with those that do; a network whose halves don't give its
-    logits, that takes no such image, or that has hooks which the halves would pass by.
+    Of a compiled or a DataParallel network, the one inside is used. A hook on one of the network's
+    own modules sees each part alone; hook `.layer` for the whole image.
+    Raises ValueError, in one line: a layer that isn't there, is bypassed or can't be cut at, with
+    those that would do; a seen part that doesn't give whole rows of **B**, with those that do; a
+    network whose halves don't give its logits, that takes no such image, or that has hooks which
+    the halves would pass by.
     """
     if side not in SIDES:
         raise ValueError(f"side: got {ascii(side)[:80]}; takes {' or '.join(SIDES)}")
@@ -113,21 +113,24 @@ class Behind(Classifier):
     ):
         sample = noise(network, single)
         layer = layer if layer is not None else default_layer(network, sample)
-        backbone, head, self_opened = halves(network, layer, sample)
-        raw = tried(network, backbone, sample[:1], "image_rows")
-        layout = layout_at(network, layer, raw, reshape, sample)
+        backbone, head, opened = halves(network, layer, sample)
+        raw = features_of(network, backbone, sample[:1], "image_rows")
+        layout = found_layout(network, layer, raw, reshape, sample)
         whole, _ = layout.to_map(raw)
         stacked = seen_rows is None
         parts = Parts(network, image, single[1] if stacked else seen_rows, side, None)
         if not stacked:
             parts = within(parts, backbone, layout, whole.shape[2], sample)
         both = Features(backbone, layout, parts)
-        upper, _ = both.part(sample[:1] if stacked else parts.divide(sample[:1])[0], hidden=False)
+        upper, context = both.part(
+            sample[:1] if stacked else parts.divide(sample[:1])[0], hidden=False
+        )
         rows = (upper.shape[2], whole.shape[2] * (2 if stacked else 1))
-        super().__init__(both, Head(head, layout, rows, side), rows[1] - rows[0])
+        reader = Head(head, layout, rows, whole.shape[3], context is not None, side)
+        super().__init__(both, reader, rows[1] - rows[0])
         self.training = both.training = self.head.training = False
         self.parts = parts
-        self.opened = self_opened
+        self.opened = opened
         self.hooked_before = {id(module) for module in network.modules() if module._forward_hooks}
         self.single = single
         self.dead_zone = DeadZone((parts.seen_rows, rows[0]), (image[1], rows[1]), side)
@@ -161,10 +164,9 @@ class Behind(Classifier):
         return self.single[2]
 
     def zone(self, image_rows: int | None = None) -> DeadZone:
-        """The hidden part, with two heights: the image's and **B**'s; `measured_rows` leaves out
-        what upscaling mixes.
+        """The hidden part, with two heights: the image's and **B**'s.
 
-        Raises ValueError for images of another height.
+        `measured_rows` leaves out what upscaling mixes. ValueError for images of another height.
         """
         if image_rows not in (None, self.dead_zone.image_rows):
             raise ValueError(other_height(self.parts, image_rows))
@@ -178,8 +180,9 @@ class Behind(Classifier):
         return self.parts.run(self.network, seen, hidden=False)
 
     def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """**B** at full height, and what f reads besides it: a transformer's class and register
-        tokens, or None.
+        """**B** at full height, and what f reads besides it.
+
+        That is a transformer's class and register tokens, or None.
         """
         refuse_hooks(self.network, self.opened)
         contexts: list[Tensor | None] = []
@@ -208,32 +211,30 @@ class Behind(Classifier):
         return self.parts.join(seen, dead)
 
     def edge(self, seen: Tensor) -> Tensor:
-        """The rows of the seen part's last row of **B**, next to the hidden part: some networks
-        never read the very last.
+        """The image rows of the seen part's last row of **B**, next to the hidden part.
+
+        Not the very last alone: some networks never read it.
         """
         rows = math.ceil(self.dead_zone.rows[0] / self.dead_zone.rows[1])
         return seen[:, :, :rows] if self.parts.side == "top" else seen[:, :, -rows:]
 
     def _check(self, sample: Tensor, layer: str | None) -> None:
-        """That head(backbone(·)) gives the network's logits, and that they read **B**'s map;
-        ValueError where not.
-        """
+        """ValueError where head(backbone(·)) isn't the network, or reads no position of **B**."""
         seen = sample if self.dead_zone.image_rows == 2 * self.single[1] else self.divide(sample)[0]
         own = self.parts.run(self.network, seen, hidden=False)
         if not isinstance(own, Tensor) or own.ndim != 2 or len(own) != len(seen):
             got = tuple(own.shape) if isinstance(own, Tensor) else type(own).__name__
             raise ValueError(
-                f"network: gives {got} for {len(seen)} images; takes one that gives logits (N, "
-                "classes)"
+                f"network: gives {got} for {len(seen)} images; takes one that gives logits "
+                "(N, classes)"
             )
         features, context = self.features.part(seen, hidden=False)
         with torch.enable_grad():
             leaf = features.detach().clone().requires_grad_()
             tokens = None if context is None else context.detach().clone().requires_grad_()
             ours = self.logits(leaf, tokens)
-            total = (
-                ours.float().square().sum()
-            )  # not their sum, which a last normalisation may keep
+            # Of squares: a last normalisation may keep the plain sum.
+            total = ours.float().square().sum()
             inputs = [leaf] if tokens is None else [leaf, tokens]
             of_map, *of_tokens = torch.autograd.grad(total, inputs, allow_unused=True)
         difference = float((ours.detach() - own).abs().max())
@@ -245,15 +246,12 @@ class Behind(Classifier):
         reads_tokens = any(gradient is not None and gradient.any() for gradient in of_tokens)
         if reads_tokens and (of_map is None or not of_map.any()):
             raise ValueError(
-                f"layer: at {named(layer)} logits read the class token alone, no position of the "
-                "map; "
+                f"layer: at {named(layer)} logits read the class token alone, not the map; "
                 f"{would_do(self.network, sample, below=layer)}"
             )
 
     def _warn_of_hooks_inside(self) -> None:
-        """A warning, once a hook, for one on a module whose output is **B** in the network
-        alone.
-        """
+        """A warning, once a hook, for one on a module whose output is a part's **B**."""
         for name in self.features.names(self.config["layer"]):
             module = self.network.get_submodule(name)
             if module._forward_hooks and id(module) not in self.hooked_before:

@@ -1,5 +1,4 @@
-"""A network cut in two at a named layer, by its traced graph: backbone g up to **B**, head f from
-there on.
+"""A network cut in two by its traced graph: backbone g up to **B**, head f from there on.
 
 Only the modules around the layer are traced; every other module is called as it is, with its hooks
 and whatever its own code does. Nothing is copied: both halves run on the network itself.
@@ -96,9 +95,7 @@ def cut(network: nn.Module, layer: str) -> tuple[Half, Half]:
 
 
 def usable(network: nn.Module, images: Tensor, depth: int = 3) -> list[str]:
-    """The layers at which the network can be cut and has maps or tokens, in the order of their
-    calls.
-    """
+    """The layers that can be cut at and have maps or tokens, in the order of their calls."""
     try:
         names = list(_cuts(network, "", depth))
     except Exception:  # can't be traced at all
@@ -124,9 +121,7 @@ def usable(network: nn.Module, images: Tensor, depth: int = 3) -> list[str]:
 
 
 def last_map(network: nn.Module, images: Tensor) -> str | None:
-    """The last layer called by the network itself that can be cut at and whose map is more than
-    pooled or passed on.
-    """
+    """The last layer called by the network itself whose map is more than pooled or passed on."""
     for name in reversed(usable(network, images, depth=0)):
         if not isinstance(network.get_submodule(name), POOLINGS):
             return name
@@ -140,9 +135,7 @@ def _is_map(shape: tuple[int, ...]) -> bool:
 
 
 def _cuts(network: nn.Module, inside: str, depth: int) -> Iterator[str]:
-    """The names of the layers called inside a module at which the whole network can be cut, outer
-    ones first.
-    """
+    """The layers called inside a module that the whole network can be cut at, outer ones first."""
     graph = _trace(network, {*around(inside), inside} if inside else {""})
     calls = collections.Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
@@ -158,8 +151,9 @@ def _cuts(network: nn.Module, inside: str, depth: int) -> Iterator[str]:
 
 
 def _trace(network: nn.Module, opened: set[str]) -> fx.Graph:
-    """The graph of the network's forward in evaluation mode, for an image alone; other arguments by
-    their defaults.
+    """The graph of the network's forward in evaluation mode, for an image alone.
+
+    Other arguments are fixed at their defaults.
     """
     parameters = list(inspect.signature(type(network).forward).parameters.values())[2:]
     fixed = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -168,9 +162,7 @@ def _trace(network: nn.Module, opened: set[str]) -> fx.Graph:
 
 
 def _from(graph: fx.Graph, node: fx.Node) -> fx.Graph | None:
-    """The graph from `node`'s output to the logits; None where it needs more of the image than
-    that.
-    """
+    """The graph from `node`'s output to the logits; None where it needs more of the image."""
     rest = fx.Graph()
     image = next(n for n in graph.nodes if n.op == "placeholder")
     new = {node: rest.placeholder("features")}

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 
 class Layout:
-    """Channels first, (N, C, h, w), as convolutional networks have it: **B** itself, without a
-    context.
-    """
+    """(N, C, h, w), as convolutional networks have it: **B** itself, without a context."""
 
     def to_map(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         """**B** (N, C, h, w), and the context: what the head reads besides it, or None."""
@@ -36,8 +34,9 @@ class ChannelsLast(Layout):
 
 
 class Tokens(Layout):
-    """(N, `prefix` + h·w, C): `prefix` class and register tokens, then patches row by row,
-    `columns` in each.
+    """(N, `prefix` + h·w, C): class and register tokens, then patches row by row.
+
+    `columns` patches make a row.
     """
 
     def __init__(self, prefix: int, columns: int):
@@ -93,8 +92,8 @@ class Rearranged(Layout):
             whole = in_range and torch.equal(taken.double(), mapped.flatten())
             if not whole or len(taken.unique()) != len(taken):
                 raise ValueError(
-                    "reshape: changes the features' values; takes a function that only rearranges "
-                    "them"
+                    "reshape: changes the features' values; takes a function that only "
+                    "rearranges them"
                 )
             free = torch.ones(count, dtype=torch.bool)
             free[taken] = False
@@ -138,11 +137,13 @@ def layout_of(
         first, second, third = raw.shape[1:]
         return ChannelsLast() if first == second != third else Layout()
     if isinstance(raw, Tensor) and raw.ndim == 3:
-        count = raw.shape[1]
         counted = getattr(network, "num_prefix_tokens", None)
+        grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
         for prefix in (0, 1) if counted is None else (counted,):
-            columns = math.isqrt(max(0, count - prefix))
-            if columns > 1 and columns * columns == count - prefix:
+            count = raw.shape[1] - prefix
+            side = math.isqrt(max(0, count))
+            rows, columns = grid if grid and grid[0] * grid[1] == count else (side, side)
+            if columns > 1 and rows * columns == count:
                 return Tokens(prefix, columns)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
     raise ValueError(

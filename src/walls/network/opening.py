@@ -1,5 +1,6 @@
-"""How a network is opened to be put behind a wall: its size, its layer, its halves, what is
-refused.
+"""What network is meant, and its two halves: by timm's interface, or its traced graph.
+
+Also the messages that name the layers which would do.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,16 +12,16 @@ from torch.nn.modules import module as torch_module
 
 from walls.network import cut_graph
 from walls.network.cut_graph import Half, evaluating
-from walls.network.layouts import Layout, Tokens, first_line, layout_of
-from walls.network.parts import Parts
+from walls.network.layouts import Layout, first_line, layout_of
 
 NAMED = 12  # layers in a message
 USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
 
 
 def own_size(network: nn.Module) -> tuple[int, int, int]:
-    """(C, H, W) of the images that a network states it takes; where it says nothing, its first
-    convolution's channels, 224.
+    """(C, H, W) of the images that a network says it takes.
+
+    Where it says nothing: what its first convolution takes, and 224.
     """
     first = next(
         (layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), USUAL[0]
@@ -42,8 +43,9 @@ def own_size(network: nn.Module) -> tuple[int, int, int]:
 
 
 def inside(network: nn.Module) -> nn.Module:
-    """The network that a compiled or parallel one holds; ValueError for what is no network, or has
-    hooks of its own.
+    """The network that a compiled or parallel one holds.
+
+    Raises ValueError for what is no network, or has hooks of its own.
     """
     while isinstance(network, nn.Module):
         refuse_hooks(network, [""])
@@ -57,23 +59,10 @@ def inside(network: nn.Module) -> nn.Module:
         raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError(
-            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it was "
-            "made from"
+            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it "
+            "was made from"
         )
     return network
-
-
-def refuse_hooks(network: nn.Module, opened: Sequence[str]) -> None:
-    """ValueError for hooks on a module that the halves run the inside of: they would be passed
-    by.
-    """
-    for name in opened:
-        if _own_hooks(network.get_submodule(name)):
-            raise ValueError(
-                f"network: {f'its {name}' if name else 'it'} has hooks of its own, which would be "
-                "passed by where "
-                "it is cut; takes them on modules inside, or removed"
-            )
 
 
 def halves(network: nn.Module, layer: str | None, sample: Tensor) -> tuple[Half, Half, list[str]]:
@@ -91,7 +80,7 @@ def halves(network: nn.Module, layer: str | None, sample: Tensor) -> tuple[Half,
     return backbone, head, opened
 
 
-def layout_at(
+def found_layout(
     network: nn.Module, layer: str | None, raw: object, reshape: Callable | None, sample: Tensor
 ) -> Layout:
     """`layout_of`, its message with the layers that have maps."""
@@ -103,17 +92,10 @@ def layout_at(
         raise ValueError(f"layer: got {layer}; {would_do(network, sample)} ({error})") from None
 
 
-def _forward_features(network: nn.Module, images: Tensor) -> Tensor:
-    return network.forward_features(images)
-
-
-def _forward_head(network: nn.Module, features: Tensor) -> Tensor:
-    return network.forward_head(features)
-
-
 def default_layer(network: nn.Module, sample: Tensor) -> str | None:
-    """None for timm's own cut; the layer before a transformer's last block, where only its class
-    token is read; the last map.
+    """Where to cut a network when nobody says: the last map.
+
+    None: timm's own cut. Of a transformer whose last block only its class token leaves: before it.
     """
     if callable(getattr(network, "forward_features", None)) and callable(
         getattr(network, "forward_head", None)
@@ -140,9 +122,7 @@ def default_layer(network: nn.Module, sample: Tensor) -> str | None:
 
 
 def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> str:
-    """The end of a message: what `layer` takes, outer layers before inner ones, late ones before
-    early ones.
-    """
+    """The end of a message: what `layer` takes, outer and late layers before the others."""
     names = cut_graph.usable(network, sample)
     if below in names:  # what comes before the layer's own last part
         inside = [
@@ -156,8 +136,8 @@ def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> st
         listed = ", ".join(name for name in names if name in shown)
         return f"takes {listed}{', …' if len(names) > NAMED else ''}"
     return (
-        "takes a layer's name of a network that torch.fx traces, or None of one with "
-        "forward_features and forward_head"
+        "takes a network that torch.fx traces, or None of one with forward_features and "
+        "forward_head"
     )
 
 
@@ -165,63 +145,7 @@ def named(layer: str | None) -> str:
     return "forward_features" if layer is None else layer
 
 
-def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Tensor) -> Parts:
-    """The parts of one image, run as the network can: of another height, or by dropping tokens.
-
-    Raises ValueError where it takes neither, or where the seen part doesn't give whole rows of
-    **B**.
-    """
-    network, (_, rows, _) = backbone.network, parts.image
-    if isinstance(layout, Tokens):
-        embed = getattr(network, "patch_embed", None)
-        if (
-            not hasattr(network, "patch_drop")
-            or not hasattr(embed, "grid_size")
-            or not hasattr(embed, "patch_size")
-        ):
-            raise ValueError(
-                f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of "
-                "an image; "
-                "takes None: two whole images, one above the other"
-            )
-        patch = int(embed.patch_size[0])
-        if parts.seen_rows % patch:
-            raise ValueError(_whole_rows(parts, [n * patch for n in range(1, rows // patch)]))
-        return Parts(network, parts.image, parts.seen_rows, parts.side, patch)
-
-    def height(n: int) -> int:
-        """Rows of **B** of a part of n image rows; 0 where the network takes none."""
-        try:
-            part = parts.run(backbone, sample[:1, :, :n], hidden=False)
-        except Exception:
-            return 0
-        return layout.to_map(part)[0].shape[2]
-
-    def fits(n: int) -> bool:
-        return height(n) * rows == whole * n and height(n) + height(rows - n) == whole
-
-    if not fits(parts.seen_rows):
-        good = [
-            rows * n // whole
-            for n in range(1, whole)
-            if rows * n % whole == 0 and fits(rows * n // whole)
-        ]
-        raise ValueError(_whole_rows(parts, good))
-    return parts
-
-
-def _whole_rows(parts: Parts, good: list[int]) -> str:
-    got = f"seen_rows: got {parts.seen_rows}, which doesn't give whole rows of the features"
-    if not good:
-        return (
-            f"{got}, nor does any other number: the network takes no part of {parts.image[1]} "
-            "rows; "
-            "takes None (two images)"
-        )
-    return f"{got}; takes {', '.join(map(str, good))} of {parts.image[1]}, or None (two images)"
-
-
-def tried(network: nn.Module, backbone: Half, sample: Tensor, argument: str) -> Tensor:
+def features_of(network: nn.Module, backbone: Half, sample: Tensor, argument: str) -> Tensor:
     """Features of a sample image; ValueError where the network takes no such image."""
     try:
         with evaluating(network):
@@ -243,7 +167,17 @@ def noise(network: nn.Module, size: tuple[int, int, int]) -> Tensor:
     return images.to(next((tensor for tensor in tensors if tensor.is_floating_point()), images))
 
 
-def _own_hooks(module: nn.Module) -> bool:
+def refuse_hooks(network: nn.Module, opened: Sequence[str]) -> None:
+    """ValueError for hooks on a module whose inside the halves run: they would be passed by."""
+    for name in opened:
+        if own_hooks(network.get_submodule(name)):
+            raise ValueError(
+                f"network: {f'its {name}' if name else 'it'} has hooks of its own, which would be "
+                "passed by where it is cut; takes them on modules inside, or removed"
+            )
+
+
+def own_hooks(module: nn.Module) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
@@ -260,4 +194,12 @@ def hooked(module: nn.Module) -> bool:
         torch_module._global_backward_hooks,
         torch_module._global_backward_pre_hooks,
     )
-    return _own_hooks(module) or any(everywhere)
+    return own_hooks(module) or any(everywhere)
+
+
+def _forward_features(network: nn.Module, images: Tensor) -> Tensor:
+    return network.forward_features(images)
+
+
+def _forward_head(network: nn.Module, features: Tensor) -> Tensor:
+    return network.forward_head(features)

@@ -1,6 +1,4 @@
-"""What a network behind a wall is made of: how an image is divided, both parts' features, the
-head.
-"""
+"""The parts of an image, each looked at on its own; their features together; the head."""
 
 import contextlib
 from collections.abc import Iterator
@@ -31,6 +29,7 @@ class Parts:
         self.grid_columns = 0 if patch is None else int(network.patch_embed.grid_size[1])
 
     def divide(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The seen part and the hidden part; ValueError for images of another height."""
         if images.ndim != 4 or images.shape[2] != self.image[1]:
             raise ValueError(
                 other_height(self, images.shape[2] if images.ndim == 4 else tuple(images.shape))
@@ -41,24 +40,24 @@ class Parts:
         return images[:, :, : self.seen_rows], images[:, :, self.seen_rows :]
 
     def join(self, seen: Tensor, hidden: Tensor) -> Tensor:
+        """Both again: images, or features."""
         return torch.cat([hidden, seen] if self.side == "top" else [seen, hidden], dim=2)
 
     def run(self, function: nn.Module, part: Tensor, hidden: bool) -> Tensor:
         """The network, or its backbone, on a part alone, in evaluation mode."""
         network = getattr(function, "network", function) if isinstance(function, Half) else function
-        part = _own(part)  # a first layer in place would change the caller's images
+        part = own(part)  # a first layer in place would change the caller's images
         with evaluating(network):
             if self.patch is None:
                 return function(part)
             above = hidden == (self.side == "top")  # whether this part is the upper one
             rest = self.image[1] - part.shape[2]
-            part = nn.functional.pad(part, (0, 0, 0, rest) if above else (0, 0, rest, 0))
-            first = 0 if above else rest // self.patch * self.grid_columns
-            last = (self.image[1] // self.patch) * self.grid_columns - (
-                rest // self.patch * self.grid_columns if above else 0
-            )
-            with _tokens_of(network, first, last):
-                return function(part)
+            whole = nn.functional.pad(part, (0, 0, 0, rest) if above else (0, 0, rest, 0))
+            dropped = rest // self.patch * self.grid_columns
+            tokens = self.image[1] // self.patch * self.grid_columns
+            kept = slice(0, tokens - dropped) if above else slice(dropped, tokens)
+            with _tokens_of(network, kept):
+                return function(whole)
 
 
 class Features(nn.Module):
@@ -72,8 +71,9 @@ class Features(nn.Module):
         self.parts = parts
 
     def part(self, part: Tensor, hidden: bool) -> tuple[Tensor, Tensor | None]:
-        """One part's features (N, C, h, w) and their context. One pass a part: bits may depend on a
-        batch's size.
+        """One part's features (N, C, h, w) and their context.
+
+        Each part in a pass of its own: a result's last bits may depend on the batch's size.
         """
         return self.layout.to_map(self.parts.run(self.backbone, part, hidden))
 
@@ -86,9 +86,7 @@ class Features(nn.Module):
         return self.layer(self.parts.join(features, below))
 
     def names(self, layer: str | None) -> list[str]:
-        """The modules of the network whose own output is **B** of a part: the layer, and what ends
-        it.
-        """
+        """The network's modules that give a part's **B**: the layer, and what ends it."""
         names = [] if layer is None else [layer]
         while (
             names
@@ -102,11 +100,21 @@ class Features(nn.Module):
 class Head(PooledHead):
     """f: logits from the seen rows of **B**."""
 
-    def __init__(self, head: Half, layout: Layout, rows: tuple[int, int], side: str):
+    def __init__(
+        self,
+        head: Half,
+        layout: Layout,
+        rows: tuple[int, int],
+        columns: int,
+        context: bool,
+        side: str,
+    ):
         super().__init__()
         self.rest = head
         self.layout = layout
         self.rows = rows  # seen, and all
+        self.columns = columns
+        self.context = context  # whether it reads more than **B**
         self.side = side
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
@@ -116,7 +124,7 @@ class Head(PooledHead):
                 f"features: got {got}; takes (N, C, h, w) with {self.rows[1]} rows, or the "
                 f"{self.rows[0]} seen"
             )
-        if context is None and isinstance(self.layout, Tokens) and self.layout.prefix:
+        if context is None and self.context:
             raise ValueError(
                 "context: got none; takes the class tokens that `cut` returned with the features"
             )
@@ -126,13 +134,11 @@ class Head(PooledHead):
             else features[:, :, : self.rows[0]]
         )
         # A first layer in place would change the caller's features.
-        return self.rest(self.layout.to_raw(_own(seen), context))
+        return self.rest(self.layout.to_raw(own(seen), context))
 
     @property
     def by_channel(self) -> bool:
-        """Whether f is one linear layer over features pooled channel by channel: found by trying,
-        and kept.
-        """
+        """Whether f is linear in features pooled channel by channel: found by trying, and kept."""
         if "_last" not in self.__dict__:
             self.__dict__["_last"] = None
             with torch.inference_mode(False), torch.no_grad(), evaluating(self.rest.network):
@@ -160,10 +166,8 @@ class Head(PooledHead):
         return (met[0] if len(met) == 1 else logits), logits
 
     def _find_last(self) -> str | None:
-        """The name of the linear layer W with f = W·p + b, p by channel; None where f is something
-        else.
-        """
-        if isinstance(self.layout, Tokens) and self.layout.prefix:
+        """The name of the linear layer W with f = W·p + b, p by channel; None for another f."""
+        if self.context:
             return None
         names = [
             name for name, module in self.rest.network.named_modules() if type(module) is nn.Linear
@@ -173,7 +177,7 @@ class Head(PooledHead):
             module = self.rest.network.get_submodule(name)
             random = torch.Generator().manual_seed(0)
             features = torch.randn(
-                2, module.in_features, self.rows[0], self.rows[0], generator=random
+                2, module.in_features, self.rows[0], self.columns, generator=random
             ).to(weight)
             try:
                 pooled, logits = self._ends(name, features)
@@ -184,8 +188,7 @@ class Head(PooledHead):
                 continue
             if not linear:
                 continue
-            # Other values in some channels, both signs and other scales, leave the rest of p as it
-            # was, bit for bit.
+            # Other values in some channels, of any sign and scale, leave the rest of p as it was.
             for scale in (1e-2, 1.0, 1e2):
                 some = torch.rand(module.in_features, generator=random).to(weight) < 0.5
                 other = torch.randn(features.shape, generator=random).to(weight) * scale
@@ -196,6 +199,69 @@ class Head(PooledHead):
         return None
 
 
+def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Tensor) -> Parts:
+    """The parts of one image, run as the network can: of another height, or by dropping tokens.
+
+    Raises ValueError where it takes neither, or where the seen part doesn't give whole rows of
+    **B**.
+    """
+    network, rows = backbone.network, parts.image[1]
+    if isinstance(layout, Tokens):
+        embed = getattr(network, "patch_embed", None)
+        drops = isinstance(getattr(network, "patch_drop", None), nn.Module)
+        if (
+            not drops
+            or getattr(embed, "grid_size", None) is None
+            or getattr(embed, "patch_size", None) is None
+        ):
+            raise ValueError(_no_part(parts, network))
+        patch = int(embed.patch_size[0])
+        if parts.seen_rows % patch:
+            raise ValueError(_whole_rows(parts, [n * patch for n in range(1, rows // patch)]))
+        dropping = Parts(network, parts.image, parts.seen_rows, parts.side, patch)
+        try:
+            raw = dropping.run(backbone, parts.divide(sample[:1])[0], hidden=False)
+        except Exception:  # one that keeps positions elsewhere too
+            raise ValueError(_no_part(parts, network)) from None
+        if raw.shape[1] != layout.prefix + parts.seen_rows // patch * layout.columns:
+            raise ValueError(_no_part(parts, network))
+        return dropping
+
+    def height(n: int) -> int:
+        """Rows of **B** of a part of n image rows; 0 where the network takes none."""
+        try:
+            part = parts.run(backbone, sample[:1, :, :n], hidden=False)
+        except Exception:
+            return 0
+        return layout.to_map(part)[0].shape[2]
+
+    def fits(n: int) -> bool:
+        return height(n) * rows == whole * n and height(n) + height(rows - n) == whole
+
+    if not fits(parts.seen_rows):
+        good = [
+            rows * n // whole
+            for n in range(1, whole)
+            if rows * n % whole == 0 and fits(rows * n // whole)
+        ]
+        raise ValueError(_whole_rows(parts, good))
+    return parts
+
+
+def _no_part(parts: Parts, network: nn.Module) -> str:
+    return (
+        f"seen_rows: got {parts.seen_rows}, but {type(network).__name__} takes no part of an "
+        "image; takes None: two whole images, one above the other"
+    )
+
+
+def _whole_rows(parts: Parts, good: list[int]) -> str:
+    got = f"seen_rows: got {parts.seen_rows}, which doesn't give whole rows of the features"
+    if not good:
+        return f"{got}, nor does any other number of {parts.image[1]}; takes None (two images)"
+    return f"{got}; takes {', '.join(map(str, good))} of {parts.image[1]}, or None (two images)"
+
+
 def other_height(parts: Parts, got: object) -> str:
     return (
         f"images: got {got} rows; takes {parts.image[1]}, of which {parts.seen_rows} are seen "
@@ -203,19 +269,19 @@ def other_height(parts: Parts, got: object) -> str:
     )
 
 
-def _own(x: Tensor) -> Tensor:
+def own(x: Tensor) -> Tensor:
     """A copy in the layout that x has, so that no layer sees another one than without a wall."""
     last = x.shape[1] > 1 and x.stride(1) == 1
     return x.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 @contextlib.contextmanager
-def _tokens_of(network: nn.Module, first: int, last: int) -> Iterator[None]:
-    """Patches first … last - 1 alone, where timm's transformers drop patches."""
+def _tokens_of(network: nn.Module, kept: slice) -> Iterator[None]:
+    """Some patches' tokens alone, where timm's transformers drop patches; the class tokens stay."""
     prefix = int(getattr(network, "num_prefix_tokens", 0))
 
     def keep(module: nn.Module, args: tuple, tokens: Tensor) -> Tensor:
-        return torch.cat([tokens[:, :prefix], tokens[:, prefix + first : prefix + last]], dim=1)
+        return torch.cat([tokens[:, :prefix], tokens[:, prefix:][:, kept]], dim=1)
 
     handle = network.patch_drop.register_forward_hook(keep)
     try:

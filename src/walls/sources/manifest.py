@@ -15,9 +15,9 @@ COLUMNS = ["split", "label", "class", "animal", "path"]
 def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFrame:
     """Write the source's manifest, and the images that it doesn't merely refer to, to `folder`.
 
-    Returns the manifest; its columns: `kinds`. All of it or nothing: the set that lay in `folder`
-    is replaced at the end. Beside it source.json says what a training crop keeps of an image.
-    Raises ValueError, naming the file or folder, where the source can't give what is asked.
+    Returns the manifest, with the columns COLUMNS. All of it or nothing: the set that lay in
+    `folder` is replaced at the end. Beside it source.json says what a training crop keeps of an
+    image. Raises ValueError, naming the file or folder, where the source can't give what is asked.
     """
     source = SOURCES[settings.name]
     try:

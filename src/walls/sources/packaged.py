@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torchvision.datasets import ImageFolder
 
 from walls.images.reading import decode
 from walls.network.zoo import Recipe, imagenet_classes
-from walls.sources.folders import images_by_class
 
 NAME = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 
@@ -26,14 +26,20 @@ def photographs(images: str, recipe: Recipe) -> tuple[Tensor, list[int], list[st
         labels = [int(NAME.fullmatch(path.name)[2]) for path in paths]
         names = [imagenet_classes()[label] for label in labels]
     else:
-        found = images_by_class(Path(images).expanduser().absolute())
-        taken = [(key, path) for key in sorted(found) for path in found[key]]
-        if not taken:
-            raise ValueError(f"networks.images: {images} holds no CLASS/*.jpg; takes such a folder")
-        names, paths = [key for key, _ in taken], [Path(path) for _, path in taken]
-        labels = [sorted(found).index(name) for name in names]
+        paths, labels, names = _folder(images)
     pictures = torch.stack([recipe.image(decode(path)) for path in paths])
     return recipe.normalise(pictures), labels, names
+
+
+def _folder(images: str) -> tuple[list[Path], list[int], list[str]]:
+    """A folder's photographs as torchvision finds them: paths, labels, the classes' names."""
+    try:
+        found = ImageFolder(Path(images).expanduser())
+    except OSError as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"networks.images: {reason}; takes a folder CLASS/*.jpg") from None
+    paths, labels = ([sample[part] for sample in found.samples] for part in (0, 1))
+    return [Path(path) for path in paths], labels, [found.classes[label] for label in labels]
 
 
 def files() -> list[Path]:

@@ -187,7 +187,7 @@ def table(heights: Sequence[Height], seed: int) -> pd.DataFrame:
     """Every wall's accuracy and every method's mean µ×100, a row per height and method; the columns
     of sweep.csv.
 
-    `std` with n-1, `ci_low` and `ci_high` a 95% bootstrap of the mean (activity.summary);
+    `std` with n-1, `ci_low` and `ci_high` a 95% bootstrap of the mean (statistics.summary);
     `uniform`: a uniform map's µ×100.
     """
     parts = [
@@ -209,7 +209,7 @@ def trained(
     known.
 
     `measured`: its activity on the same images (evaluation.evaluate, with dataset); `predictions`:
-    training.predict's table; `wall`: metrics/wall.json.
+    loop.predict's table; `wall`: metrics/wall.json.
     """
     top1 = _share((predictions["rank"] == 1).sum(), len(predictions))
     uniform = 100 * activity.uniform_activity(wall["dead_share"])

@@ -27,8 +27,8 @@ def page(
     site's page reads.
 
     `names`: the images' classes; `classes`: every label's; `trained`: the height to begin with.
-    Maps are raw ones, min-max scaled at (h, w) to a byte (so does cams.upscale begin), row after
-    row in base64; `mu`, `mean` and `uniform` are µ×100, null for an empty map.
+    Maps are raw ones, min-max scaled at (h, w) to a byte (so does activity.upscale begin), row
+    after row in base64; `mu`, `mean` and `uniform` are µ×100, null for an empty map.
     """
     shown = min(SHOWN, len(images)) if heights else 0
     content = {

@@ -144,7 +144,7 @@ def dead_pixel(image: Array, kernel: int, pool: int) -> tuple[int, int]:
 
 
 def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int) -> Rows:
-    """Eq. 1-3: `theory.forward` against the torch module; Eq. 8 against sampled filters, for 12
+    """Eq. 1-3: `formulas.forward` against the torch module; Eq. 8 against sampled filters, for 12
     positions.
     """
     rows: Rows = {}
@@ -338,7 +338,7 @@ def beyond_gradcam(
     image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 8
 ) -> tuple[Rows, Rows]:
     """The other methods' scores at one position of the dead zone: sampled networks against
-    beyond.py's laws.
+    laws.py's laws.
 
     The second rows are AblationCAM's tail: t P([AC] > t) doesn't tend to 0, so E[[AC]] is infinite.
     """

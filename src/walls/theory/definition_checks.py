@@ -1,6 +1,6 @@
 """Definitions 1-7 against pytorch-grad-cam and our Opti-CAM, Figure 3, and the paper's slips.
 
-Rows as in theory_checks.py.
+Rows as in checks.py.
 """
 
 import contextlib

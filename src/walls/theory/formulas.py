@@ -4,7 +4,7 @@ exact expectation.
 Symbols are the paper's: image ξ (H, W), V filters F (V, k, k), pooling k', maps A and B (V, h, w)
 with h = H - k + 1, C (V, h', w') with h' = h / k', dense weights W^(1) (d_1, V, h', w') and W^(ℓ)
 (d_ℓ, d_ℓ-1), d_L = 1; τ is a standard deviation. Everything here is numpy, float64; simulation is
-in sampling.py, [CNN] as a torch module in models.py.
+in sampling.py, [CNN] as a torch module in cnn.py.
 """
 
 import gzip

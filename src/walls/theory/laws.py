@@ -4,7 +4,7 @@ initialisation, L = 1.
 The laws hold at one position (i, j) of the dead zone, where HiResCAM and LayerCAM are zero. They
 are exact in the dense weights and conditional on the filters F, so that what is left is a mean over
 F alone. Per draw and filter v: b_v = B^(v)_ij, c_v = ‖C^(v)‖₂ over the n cells that W reads, s_v =
-‖B^(v)‖₁. Symbols as in theory.py.
+‖B^(v)‖₁. Symbols as in formulas.py.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,5 +1,5 @@
-"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which theory.py
-is compared.
+"""Monte Carlo for [CNN] at initialisation: many networks at once, on torch, against which
+formulas.py is compared.
 
 Every function draws fresh filters and weights from a `seed` and returns numpy arrays; nothing here
 uses the formulas it is meant to check. Samples are float32 (a standard error is 10⁴ times its
@@ -163,7 +163,7 @@ def filter_draws(
     seed: int,
     pixel: tuple[int, int],
 ) -> FilterDraws:
-    """Random filters' statistics at `pixel` for beyond.py's laws; the lower half masked."""
+    """Random filters' statistics at `pixel` for laws.py's laws; the lower half masked."""
     size = formulas.sizes(image, kernel, pool)
     random = torch.Generator().manual_seed(seed)
     parts = []

@@ -1,0 +1,35 @@
+"""The core installs without the workshop: what `pip install .` brings, and what runs on it."""
+
+import re
+import subprocess
+import venv
+
+import pytest
+from conftest import ROOT
+
+WORKSHOP = ("dvc", "papermill", "jupyter", "nbconvert", "ipykernel", "nbval", "accelerate", "timm")
+
+
+@pytest.mark.long
+def test_the_readmes_snippets_run_on_the_core_alone(tmp_path):
+    """In an empty environment, at the lock's versions, away from the checkout."""
+    venv.create(tmp_path / "core", with_pip=True)
+    python = str(tmp_path / "core" / "bin" / "python")
+    pinned = re.findall(
+        r"^([a-z0-9._-]+==[^\s;\\]+)", (ROOT / "requirements.txt").read_text(), re.M
+    )
+    versions = tmp_path / "versions.txt"
+    versions.write_text("\n".join(pinned) + "\n")
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", str(versions), str(ROOT)]
+    subprocess.run(command, check=True)
+    listed = [python, "-m", "pip", "list", "--format=freeze"]
+    installed = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.lower()
+    names = {line.split("==")[0] for line in installed.splitlines()}
+    assert names.isdisjoint(WORKSHOP) and "see-through-walls" in names
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = tmp_path / "snippets.py"
+    script.write_text("\n".join(snippets))
+    ran = subprocess.run([python, str(script)], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert "blind behind the wall" in ran.stdout
+    assert ran.stdout.splitlines()[-1] == "torch.Size([2, 14, 14])"
