@@ -245,7 +245,8 @@ def main(arguments: list[str]) -> int:
         if given.showcase:
             from benchmarks.gpu import showcase
 
-            print(showcase.write(given.showcase, Path(__file__).resolve().parents[2], given.commit))
+            root = Path(__file__).resolve().parents[2]
+            print(showcase.write(given.showcase, root, given.commit, given.leave_out))
             return 0
         if given.out:
             return measure(given)

@@ -21,7 +21,7 @@ from benchmarks.gpu import exactness
 from benchmarks.gpu.rows import LEAST
 from benchmarks.gpu.run import Run
 from walls.images import transforms
-from walls.network import architecture, behind, classifier, zoo
+from walls.network import architecture, classifier
 
 TORCHCAM = {
     "GradCAM": torchcam.GradCAM,
@@ -89,6 +89,8 @@ def network_of(
         model = architecture.seeded(0, **settings).eval().to(run.device)
         whole = peers.Whole(model)
         return model, whole, whole.features[-1], transforms.normalise(images).to(run.device)
+    from walls.network import behind, zoo  # here: the paper's geometry needs neither, nor timm
+
     named = zoo.get("efficientnet-lite0")
     model = behind.behind(named.network).to(run.device)
     cut[LITE] = f"behind a wall by walls.behind, two images stacked ({named.weights} weights)"
