@@ -90,7 +90,7 @@ def test_both_ways_to_call_it_say_the_same_without_waiting_for_torch(tmp_path):
         (ValueError("wall.rows: got 0\nseed: got -1"), 0, 1, "wall.rows: got 0\nseed: got -1\n"),
         (FileNotFoundError("no dvc.yaml"), 0, 1, "no dvc.yaml\n"),
         (ValueError("of several processes, one speaks"), 1, 1, ""),
-        (KeyboardInterrupt(), 0, 130, "run: stopped; run it again to go on\n"),
+        (KeyboardInterrupt(), 0, 130, "wall: stopped; run it again to go on\n"),
     ],
 )
 def test_how_a_command_ends(monkeypatch, capsys, raised, rank, code, told):

@@ -120,6 +120,7 @@ def test_papers_bound_is_this_share_of_the_expectation():
         assert (bound / np.where(exact > 0, exact, 1)).max() == pytest.approx(share, abs=0.005)
 
 
+@pytest.mark.bulk
 def test_expectation_against_whole_networks_by_autograd():
     """3,000 torch networks, gradient by backward: no formula of ours on this side."""
     x = torch.from_numpy(IMAGE)[None, None]

@@ -116,7 +116,11 @@ def stop_after(count, kept):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"schedule": "onecycle", "workers": 2}, {"schedule": "step", "accumulate": 2}]
+    "changes",
+    [
+        pytest.param({"schedule": "onecycle", "workers": 2}, marks=pytest.mark.bulk),
+        {"schedule": "step", "accumulate": 2},
+    ],
 )
 def test_an_interrupted_run_ends_with_the_same_bytes(images, tmp_path, monkeypatch, changes):
     whole, history, _ = fit(images, tmp_path / "whole", **changes)

@@ -161,5 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"{asked.command}: stopped; run it again to go on", file=sys.stderr)
+        what = getattr(asked, "stage", asked.command)
+        print(f"{what}: stopped; run it again to go on", file=sys.stderr)
         return STOPPED
