@@ -1,3 +1,4 @@
-"""Paths, files, parameters, progress, randomness by name: what every room uses. Nothing here knows
-of networks or images.
+"""What every room uses: paths, files, parameters, progress, randomness by name.
+
+Nothing here knows of networks or images.
 """

@@ -1,6 +1,4 @@
-"""What a section of params.yaml is made of: strict fields, each with the words that say what it
-takes.
-"""
+"""The fields of a section of params.yaml: strict, each with the words that say what it takes."""
 
 import os
 import reprlib
@@ -36,9 +34,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     def conflicts(self, params: Any) -> Iterator[str]:
-        """One line for every value here that doesn't go with another one of `params` (all
-        sections).
-        """
+        """One line for every value here that conflicts with another of `params`."""
         yield from ()
 
     @classmethod
@@ -48,8 +44,9 @@ class Section(BaseModel):
 
 
 def home(path: str) -> str:
-    """A path, its `~` expanded. os.path asks about it, not pathlib: that raises on nobody's
-    home.
+    """A path, its `~` expanded.
+
+    os.path asks about it, not pathlib, which raises for a home that nobody has.
     """
     return os.path.expanduser(path)
 

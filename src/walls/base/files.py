@@ -27,8 +27,9 @@ def write_csv(
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Write `path` whole or not at all: yields the name to write to, which becomes `path` once it
-    is on the disk.
+    """Write `path` whole or not at all.
+
+    Yields the name to write to, which becomes `path` once it is on the disk.
 
     For whatever outlives a killed run. After an error nothing new is there, and `path` is as it
     was. Raises OSError, naming the file, where the disk is full or the folder takes no file.
@@ -50,8 +51,9 @@ def whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced(folder: Path, *parts: str) -> Iterator[Path]:
-    """Replace these files and folders in `folder`, all of them or none: yields a new folder to make
-    them in.
+    """Replace these files and folders in `folder`, all of them or none.
+
+    Yields a new folder to make them in.
 
     A part that isn't made there is gone afterwards; whatever else lies in `folder` stays. After an
     error all is as it was.

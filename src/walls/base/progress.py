@@ -1,6 +1,4 @@
-"""Progress of what takes long: one living line in a terminal, a line of its own now and then in a
-log.
-"""
+"""Progress of what takes long: a living line in a terminal, now and then a line in a log."""
 
 import io
 import os

@@ -1,3 +1,4 @@
-"""What every figure shares: one style, images with their dead zone, maps over them. No figure of
-one notebook alone lives here.
+"""What every figure shares: one style, images with their dead zone, maps over them.
+
+No figure of one notebook alone lives here.
 """

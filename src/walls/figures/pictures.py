@@ -19,8 +19,9 @@ from walls.network.geometry import DeadZone
 def dead_band(
     ax: Axes, first: float, last: float, width: float, over_heat: bool = False, left: float = 0
 ) -> None:
-    """Mark the rows `first` to `last` of an image drawn on `ax`; `over_heat`: with white hatching,
-    which dark maps need.
+    """Mark the rows `first` to `last` of an image drawn on `ax`.
+
+    `over_heat`: with white hatching, which dark maps need.
     """
     place = {
         "xy": (left - 0.5, first - 0.5),
@@ -65,8 +66,9 @@ def contact_sheet(
 
 
 def grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    """Axes for square pictures; compressed: as wide as the page, with no room between but for their
-    texts.
+    """Axes for square pictures.
+
+    compressed: as wide as the page, with no room between but for their texts.
     """
     size = (WIDTH, rows * (WIDTH / columns + 0.6))
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="compressed")
@@ -79,8 +81,9 @@ def crop_sheet(
     columns: int,
     zone: DeadZone,
 ) -> Figure:
-    """Images as in `contact_sheet`, with the square (top, left, size) to be cut out of each and the
-    dead zone in it.
+    """Images as in `contact_sheet`, each with the square to be cut out of it.
+
+    The square is (top, left, size); the dead zone is marked in it.
     """
     figure = contact_sheet(images, titles, columns)
     for ax, (top, left, size) in zip(figure.axes, frames, strict=True):
@@ -100,8 +103,9 @@ def saliency_grid(
     zone: DeadZone,
     activity: pd.DataFrame | None = None,
 ) -> Figure:
-    """Figures 7 to 9: an image per row, a method per column, maps (N, H, W) laid over it, μ×100
-    below.
+    """Figures 7 to 9: an image per row, a method per column.
+
+    Maps (N, H, W) are laid over it, μ×100 stands below.
 
     `activity`: μ per image (rows) and method (columns), in [0, 1]. More than eight methods take
     further rows.
@@ -135,8 +139,9 @@ def saliency_grid(
 
 
 def broken(name: str) -> str:
-    """A method's name on short lines: broken at spaces, and a long word before and after its
-    CAM.
+    """A method's name on short lines.
+
+    Broken at spaces, and a long word before and after its CAM.
     """
     parts = (
         re.sub(r"(?<=\w)(?=CAM)|(?<=CAM)(?=[A-Z])", "\n", word) if len(word) > 8 else word

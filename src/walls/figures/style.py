@@ -29,8 +29,9 @@ def heat_colours(heat: str = HEAT) -> str:
 
 
 def use_style(heat: str = HEAT) -> None:
-    """The one style of all figures, and no sentence in a table cut short; `heat`: the colour map of
-    every saliency map.
+    """The one style of all figures, and no sentence in a table cut short.
+
+    `heat`: the colour map of every saliency map.
     """
     pd.set_option("display.max_colwidth", None)
     sns.set_theme(
@@ -66,8 +67,9 @@ def use_style(heat: str = HEAT) -> None:
 
 
 def save(figure: Figure, folder: Path, name: str) -> Figure:
-    """Write `name.pdf` and `name.png` into `folder`, without dates, so that equal figures are equal
-    files.
+    """Write `name.pdf` and `name.png` into `folder`.
+
+    Without dates, so that equal figures are equal files.
 
     As wide as the text column and as high as what is drawn.
     """

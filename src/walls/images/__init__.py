@@ -1,3 +1,4 @@
-"""Image files and finished stacked images as tensors: reading, transforms, loaders. What makes
-images does not live here (sources).
+"""Image files and finished stacked images as tensors: reading, transforms, loaders.
+
+What makes images does not live here, but in `sources` and `stacks`.
 """

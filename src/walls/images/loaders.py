@@ -27,8 +27,9 @@ def read_manifest(folder: Path, split: str | None = None) -> pd.DataFrame:
 
 
 class Images(Dataset):
-    """Manifest rows as (image (3, size, size) uint8, label, flip), cropped at random where a
-    `crop_area` is given.
+    """Manifest rows as (image, label, flip), the image (3, size, size) uint8.
+
+    Cropped at random where a `crop_area` is given.
 
     `images[epoch, position]` draws crop and flip from (seed, epoch, position): the order of
     reading, the workers and the processes change nothing. Photographs differ in size, so a batch
@@ -60,8 +61,9 @@ class Images(Dataset):
 
 
 class _Order:
-    """Batches of (epoch, position), epoch after epoch: the share of process `rank` in parts of the
-    global batches.
+    """Batches of (epoch, position), epoch after epoch.
+
+    They are the share of process `rank` in parts of the global batches.
     """
 
     def __init__(

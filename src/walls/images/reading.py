@@ -1,6 +1,4 @@
-"""Image files, read with care: whatever is wrong with one is a ValueError of one line that names
-it.
-"""
+"""Image files, read with care: a ValueError of one line names the file that is wrong."""
 
 import os
 import warnings
@@ -36,8 +34,9 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
-    """An image file as 8-bit RGB: grey, CMYK and palettes converted, 16 bits scaled, transparency
-    dropped.
+    """An image file as 8-bit RGB.
+
+    Grey, CMYK and palettes are converted, 16 bits scaled, transparency dropped.
 
     Raises ValueError with the file's name where it is no image, breaks off or is larger than Pillow
     allows.
@@ -56,8 +55,9 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether a file calls itself an RGB JPEG. (A damaged PNG ends torchvision's decoder, and the
-    process, by a signal.)
+    """Whether a file calls itself an RGB JPEG.
+
+    A damaged PNG ends torchvision's decoder, and the process, by a signal.
     """
     try:
         if not os.path.isfile(path):
@@ -69,8 +69,9 @@ def is_plain(path: str | Path) -> bool:
 
 
 def inspect(file: BinaryIO, name: str) -> None:
-    """ValueError naming a file that is no image or breaks off; its pixels are decoded only where
-    its end is in doubt.
+    """ValueError naming a file that is no image or breaks off.
+
+    Its pixels are decoded only where its end is in doubt.
 
     The header tells the format, and a file of that format that was written to its end has that
     format's end: a tenth of a millisecond for a photograph of any size. Damage in the middle shows
@@ -116,8 +117,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: str | Path) -> Tensor:
-    """An image file as (3, H, W) uint8, 16 bits scaled, all turned to RGB; ValueError naming an
-    unreadable file.
+    """An image file as (3, H, W) uint8, turned to RGB, 16 bits scaled.
+
+    Raises ValueError naming an unreadable file.
     """
     if is_plain(path):
         # torchvision's decoders: the same pixels, a JPEG's in half the time. What they refuse is

@@ -16,8 +16,9 @@ DATASETS = ("stack-mix", "stack-gen")
 
 
 class Pictures(Sequence):
-    """Image files, read and fitted to one size when asked for: an index gives (3, H, W), a slice
-    (N, 3, H, W), uint8.
+    """Image files, read and fitted to one size when asked for, uint8.
+
+    An index gives (3, H, W), a slice (N, 3, H, W).
     """
 
     def __init__(self, files: Sequence[Path], size: int):
@@ -38,9 +39,7 @@ class Pictures(Sequence):
 
 
 def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pictures]:
-    """The accepted images of one dataset: their manifest rows and their pictures; there may be
-    none.
-    """
+    """The accepted images of one dataset, maybe none: their manifest rows and their pictures."""
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
     return table, Pictures([folder / path for path in table["path"]], image_size)
@@ -49,8 +48,9 @@ def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pic
 def outside(
     validation: pd.DataFrame, folder: Path, image_size: int, count: int, seed: int
 ) -> Pictures:
-    """Up to `count` validation images that no stacked image below `folder` is made of: what methods
-    may be tuned on.
+    """Up to `count` validation images that no stacked image below `folder` is made of.
+
+    Methods may be tuned on them.
     """
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     used = {*table["upper"], *table["lower"]}
@@ -60,9 +60,7 @@ def outside(
 
 
 def swap(images: Tensor, others: Tensor, zone: DeadZone) -> tuple[Tensor, Tensor]:
-    """The images (N, 3, H, W) with the others' part in the dead zone, and with the others' part
-    above it.
-    """
+    """The images with the others' part in the dead zone, and with it above; (N, 3, H, W) each."""
     edge = zone.seen_rows
     lower = torch.cat([images[:, :, :edge], others[:, :, edge:]], dim=2)
     upper = torch.cat([others[:, :, :edge], images[:, :, edge:]], dim=2)

@@ -15,8 +15,9 @@ CROP_ASPECT = (0.8, 1.25)
 
 
 def fit(image: Tensor, size: int) -> Tensor:
-    """(3, H, W) uint8 as (3, size, size): unchanged where it fits, else torchvision's Resize and
-    CenterCrop.
+    """(3, H, W) uint8 as (3, size, size).
+
+    Unchanged where it fits, else by torchvision's Resize and CenterCrop.
 
     As the paper's evaluation: the shorter side becomes 256/224 of `size`, then the middle is cut
     out.
@@ -55,8 +56,9 @@ def crop_box(
 def on_device(
     images: Tensor, flips: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """A loader's (N, 3, H, W) uint8 as the network takes it, on `device`: flipped where drawn,
-    normalised, channels-last.
+    """A loader's (N, 3, H, W) uint8 as the network takes it, on `device`.
+
+    Flipped where drawn, normalised, channels-last.
     """
     images, flips = images.to(device, non_blocking=True), flips.to(device, non_blocking=True)
     images = torch.where(flips[:, None, None, None], images.flip(3), images)

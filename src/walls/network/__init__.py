@@ -1,5 +1,6 @@
-"""Networks split as f∘g: dead zones, the wall, [VGG], the certificate, checkpoints. No images are
-read here, and nothing is trained.
+"""Networks split as f∘g: dead zones, the wall, [VGG], the certificate, checkpoints.
+
+No images are read here, and nothing is trained.
 """
 
 from typing import Any

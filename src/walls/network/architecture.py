@@ -23,8 +23,9 @@ def vgg(
     image_size: int = 224,
     dropout: float = 0.5,
 ) -> Classifier:
-    """The paper's [VGG]: VGG16 without its last max-pooling, `width` times its channels, behind a
-    wall.
+    """The paper's [VGG]: VGG16 without its last max-pooling, behind a wall.
+
+    It has `width` times VGG16's channels.
 
     `width` 1 and `dense` 4096 are the paper's; `wall_rows` 9 its masked model, 0 its baseline.
     Convolutions start as torchvision's VGG (He, fan out); dense layers as torch's default. Raises
@@ -82,9 +83,7 @@ def vgg(
 
 
 def seeded(seed: int, **kwargs) -> Classifier:
-    """`vgg(**kwargs)` with weights drawn from `seed`, leaving torch's global generator as it
-    was.
-    """
+    """`vgg(**kwargs)` with weights drawn from `seed`; torch's global generator stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return vgg(**kwargs)

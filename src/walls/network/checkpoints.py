@@ -13,8 +13,9 @@ from walls.network.classifier import Classifier
 
 
 def save(model: Classifier, path: Path, **record) -> None:
-    """Write the weights as safetensors with their configuration (and `record`) in the header,
-    atomically.
+    """Write the weights as safetensors, atomically, with their configuration in the header.
+
+    `record` goes there too.
     """
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()

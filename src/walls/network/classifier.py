@@ -1,5 +1,4 @@
-"""A network split as f∘g, and the wall: a first dense layer without weights for the hidden rows of
-**B**.
+"""A network split as f∘g, and the wall: a dense layer without weights for the hidden rows of **B**.
 
 g (`features`) ends in the last rectified activation map **B**; f (`head`) is everything after it.
 The wall is structural: a masked head has no weights for the hidden rows of **B**, so nothing can
@@ -110,8 +109,9 @@ class Classifier(nn.Module):
         return self.head(self.seen_features(images))
 
     def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """**B** at full height, and what f reads besides it (a transformer's class token; here
-        None).
+        """**B** at full height, and what f reads besides it.
+
+        That is a transformer's class token; here None.
         """
         return self.features(images), None
 
@@ -120,8 +120,9 @@ class Classifier(nn.Module):
         return self.head(features)
 
     def scores(self, parts: Sequence[Tensor]) -> Tensor:
-        """Logits of all parts' images, from the rows that the head sees; its weights are read
-        once.
+        """Logits of all parts' images, from the rows that the head sees.
+
+        Its weights are read once.
         """
         return self.head(torch.cat([self.seen_features(part) for part in parts]))
 
@@ -139,9 +140,7 @@ class Classifier(nn.Module):
         return seen[:, :, -1:]
 
     def seen_features(self, images: Tensor) -> Tensor:
-        """The rows of **B** above the wall, (N, C, h - wall_rows, w), without computing the
-        others.
-        """
+        """The rows of **B** above the wall, (N, C, h - wall_rows, w), alone."""
         if not self.wall_rows:
             return self.features(images)
         rows = self.zone(images.shape[2]).rows

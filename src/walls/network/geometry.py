@@ -1,5 +1,4 @@
-"""Receptive-field arithmetic: from the layers and the wall to the image rows that no logit depends
-on.
+"""Receptive fields: from the layers and the wall to the image rows that no logit depends on.
 
 A wall hides the bottom `wall_rows` rows of the last activation map **B**. Walking the layers
 backwards tells which rows of every earlier map, and at last of the image, still reach the rows
@@ -120,8 +119,9 @@ def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
 
 
 def every_wall(features: nn.Module, image_rows: int) -> list[int]:
-    """The heights of all walls that leave a dead zone and something to see; at the paper's geometry
-    6 to 13.
+    """The heights of all walls that leave a dead zone and something to see.
+
+    At the paper's geometry 6 to 13.
 
     Raises ValueError for layers that mix rows.
     """
@@ -161,8 +161,9 @@ def hires_zero_row(zone: DeadZone) -> int:
 
 
 def facts(zone: DeadZone) -> dict:
-    """The numbers of metrics/wall.json: heights in rows, `dead_share` of the image, rows where
-    HiResCAM is zero.
+    """The numbers of metrics/wall.json.
+
+    Heights in rows, `dead_share` of the image, rows where HiResCAM is zero.
     """
     zero_rows = max(0, zone.image_rows - hires_zero_row(zone))
     return {
@@ -177,8 +178,9 @@ def facts(zone: DeadZone) -> dict:
 
 
 def read_zone(file: Path) -> DeadZone:
-    """The dead zone that the wall stage wrote down (`facts`): its rows of the image and of **B**
-    alone.
+    """The dead zone that the wall stage wrote down, by `facts`.
+
+    Its rows of the image and of **B** alone.
 
     Raises ValueError where the file isn't there.
     """
@@ -255,9 +257,7 @@ def _out_rows(layer: nn.Module, rows: int) -> int:
 
 
 def _needed(layers: list[nn.Module], heights: list[int], seen: int) -> list[int]:
-    """Rows needed of the image and of every layer's output, when the head reads the first `seen` of
-    **B**.
-    """
+    """Rows needed of the image and of every layer's output, for the first `seen` rows of **B**."""
     rows = [seen]
     for layer, height in zip(reversed(layers), reversed(heights[:-1]), strict=True):
         need = rows[0]
@@ -271,8 +271,9 @@ def _needed(layers: list[nn.Module], heights: list[int], seen: int) -> list[int]
 
 
 def _no_dead_zone(layers: list[nn.Module], heights: list[int], wall_rows: int) -> str:
-    """The message for a wall that leaves no dead zone or hides everything: it names the heights
-    that work.
+    """The message for a wall that leaves no dead zone or hides everything.
+
+    It names the heights that work.
     """
     good = _walls(layers, heights)
     takes = (

@@ -91,9 +91,7 @@ def claim(
 
 
 def of(statement: str) -> Claim:
-    """The claim with that statement, as metrics/claims.json names it; ValueError where there is
-    none.
-    """
+    """The claim with that statement, as metrics/claims.json has it; ValueError if there is none."""
     found = [one for one in CLAIMS if one.statement == statement]
     if not found:
         raise ValueError(f"claims: got “{statement}”; takes a statement of claims.py")
@@ -166,8 +164,9 @@ def hirescam_dark(found: Findings) -> Judged:
 
 
 def highlighted(found: Findings, method: str) -> Judged:
-    """Most images are highlighted behind the wall: the share with µ > ACTIVE, its interval above
-    MOST.
+    """Most images are highlighted behind the wall.
+
+    The share with µ > ACTIVE has its interval above MOST.
     """
     said, verdicts, paper = [], [], []
     for dataset in PAPER:
@@ -229,8 +228,9 @@ def datasets_agree(found: Findings) -> Judged:
     trained=True,
 )
 def accuracy(found: Findings) -> Judged:
-    """McNemar's exact test: on the images that one model alone gets right, does the baseline
-    win?
+    """McNemar's exact test, of the images that one model alone gets right.
+
+    Does the baseline win?
     """
     paper = "66.5 against 71.5"
     models = (found.predictions[which]["rank"] == 1 for which in ("masked", "baseline"))

@@ -31,8 +31,9 @@ def example(image: Tensor, raw: Tensor, upscaled: Tensor, zone: DeadZone, method
 
 
 def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
-    """What the sign of EigenCAM's singular vector does: every image's μ×100 for the library's sign
-    and for both.
+    """What the sign of EigenCAM's singular vector does.
+
+    Every image's μ×100 for the library's sign and for both.
 
     `activity`: long, with dataset, method, mu. `paper`: table1.PAPER.
     """
@@ -74,9 +75,7 @@ def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
 
 
 def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Figure 5: training loss, validation top-1 and top-5 accuracy per epoch, masked and
-    baseline.
-    """
+    """Figure 5: loss, validation top-1 and top-5 accuracy per epoch, masked and baseline."""
     history = pd.concat(
         [table.assign(model=which) for which, table in histories.items()], ignore_index=True
     )

@@ -1,6 +1,4 @@
-"""What notebook 7 collects and writes: figures of the stages, metrics, the histories side by
-side.
-"""
+"""What notebook 7 collects and writes: the stages' figures, metrics, histories."""
 
 import shutil
 from pathlib import Path

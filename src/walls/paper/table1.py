@@ -35,8 +35,9 @@ PAPER = {
 
 
 def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """Table 1: per dataset and method the mean µ×100 of this run, its spread and interval, and the
-    paper's.
+    """Table 1: per dataset and method the mean µ×100.
+
+    This run's with its spread and interval, and the paper's.
 
     `activity`: long, with dataset, method, mu, mu_raw. Columns as in figures/table1.csv.
     """
@@ -49,8 +50,9 @@ def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def with_uniform(table: pd.DataFrame, dead_share: float) -> pd.DataFrame:
-    """The table with a uniform map's µ×100 as the last row of every dataset: what no information at
-    all scores.
+    """The table with a uniform map's µ×100 as every dataset's last row.
+
+    It is what no information at all scores.
     """
     mu = 100 * uniform_activity(dead_share)
     parts = []
@@ -74,8 +76,9 @@ def with_uniform(table: pd.DataFrame, dead_share: float) -> pd.DataFrame:
 
 
 def wide(table: pd.DataFrame) -> pd.DataFrame:
-    """Table 1 as the paper prints it, a method per row: per dataset this run's mean ± std,
-    interval, and the paper's.
+    """Table 1 as the paper prints it, a method per row.
+
+    Per dataset this run's mean ± std, interval, and the paper's.
     """
     columns: dict[str, dict[str, str]] = {}
     for row in table.itertuples():
@@ -95,8 +98,9 @@ def spread(mean: float, std: float) -> str:
 
 
 def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str:
-    """One paragraph below Table 1: how many images, how many empty maps, which dataset is missing
-    and why.
+    """One paragraph below Table 1.
+
+    How many images, how many empty maps, which dataset is missing and why.
     """
     said = "Activity in the dead zone, µ×100, mean ± standard deviation"
     parts = [said + ("; raw: without any min-subtraction." if raw else ".")]
@@ -111,8 +115,9 @@ def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str
 
 
 def write_table1(table: pd.DataFrame, skipped: dict[str, str], folder: Path) -> None:
-    """table1.csv (long), table1.md and table1.tex (as printed) and activity.csv (means) below
-    `folder`.
+    """table1.csv, table1.md, table1.tex and activity.csv below `folder`.
+
+    The first is long, the next two as printed, the last has means.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files.write_csv(table, folder / "table1.csv", digits=4)
@@ -130,8 +135,9 @@ def write_table1(table: pd.DataFrame, skipped: dict[str, str], folder: Path) -> 
 
 
 def latex(table: pd.DataFrame, caption: str) -> str:
-    """Table 1 for a paper, needing booktabs alone and no wider than LNCS's text: per dataset ours
-    and the paper's.
+    """Table 1 for a paper: per dataset ours and the paper's.
+
+    It needs booktabs alone and is no wider than LNCS's text.
     """
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in table.itertuples():

@@ -1,3 +1,4 @@
-"""The workshop: run, record, report, verify, site, pack. No stage's numbers depend on it, and no
-room imports it.
+"""The workshop: run, record, report, verify, site, pack.
+
+No stage's numbers depend on it, and no room imports it.
 """

@@ -1,5 +1,6 @@
-"""The command line: `walls COMMAND`, or `python -m walls COMMAND`. Each command imports what it
-needs.
+"""The command line: `walls COMMAND`, or `python -m walls COMMAND`.
+
+Each command imports what it needs.
 """
 
 import argparse

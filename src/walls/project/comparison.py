@@ -123,8 +123,9 @@ def in_folder(folder: Path) -> Read:
 
 
 def compare(theirs: Read, ours: Read) -> list[Check]:
-    """Every claim of the committed run (`theirs`) beside another's (`ours`); ValueError where their
-    parameters differ.
+    """Every claim of the committed run (`theirs`) beside another's (`ours`).
+
+    ValueError where their parameters differ.
     """
     a, b = (yaml.safe_load(read("params.yaml")) for read in (theirs, ours))
     for key in sorted(a.keys() | b.keys()):
@@ -142,8 +143,9 @@ def geometry(theirs: Read, ours: Read) -> Iterator[Check]:
 
 
 def certificates(theirs: Read, ours: Read) -> Iterator[Check]:
-    """What the notebooks say about the wall on the fresh weights (all of notebook 2) and on the
-    trained ones: equal.
+    """What the notebooks say about the wall on fresh and on trained weights: must be equal.
+
+    All of notebook 2 for the fresh ones.
     """
     for name, key in (
         ("2_wall", ""),

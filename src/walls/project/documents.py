@@ -1,5 +1,4 @@
-"""The generated blocks of the documents: this run's numbers in README.md, ARTIFACT.md, the
-showcases.
+"""The documents' generated blocks: this run's numbers in README, ARTIFACT, the showcases.
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; BLOCKS says who writes it.
 """
@@ -47,8 +46,9 @@ weights with DVC's copy and a checkpoint."""
 
 
 def fill() -> None:
-    """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew, but for the
-    record.
+    """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew.
+
+    All but the record.
     """
     root = paths.root()
     pages = [*(root / name for name in DOCUMENTS), *sorted(root.glob("showcase/*/README.md"))]
@@ -87,8 +87,9 @@ def _write(text: str, page: Path) -> None:
 def filled(
     text: str, root: Path, name: str = "the text", makers: dict[str, Maker] | None = None
 ) -> str:
-    """A document's text with its blocks written anew by `makers` (default: BLOCKS); the others
-    stay.
+    """A document's text with its blocks written anew by `makers`; the others stay.
+
+    By default BLOCKS.
 
     Raises ValueError for a marker without generator, without its other half, or inside another
     block.
@@ -128,9 +129,7 @@ def headline(root: Path) -> str:
 
 
 def results(root: Path) -> str:
-    """Table 1 as one looks at it first: the paper's methods and the uniform map, ours beside the
-    paper's.
-    """
+    """Table 1 in short: the paper's methods and the uniform map, ours beside the paper's."""
     table = _table(root)
     datasets = list(table["dataset"].unique())
     heads = [cell for dataset in datasets for cell in (dataset.upper(), "the paper")]
@@ -243,8 +242,9 @@ def dead_zone_words(wall: dict) -> str:
 
 
 def headlines(root: Path) -> list[str]:
-    """The two methods that tell the story, those of them that ran, on each dataset beside the
-    paper's; and chance.
+    """The two methods that tell the story, on each dataset beside the paper's; and chance.
+
+    Those of them that ran.
     """
     table = _table(root).set_index(["method", "dataset"])
     said = []

@@ -1,6 +1,4 @@
-"""What a preset needs, estimated from its operations and from what was measured once
-(benchmarks/).
-"""
+"""What a preset needs, by its operations and by what was measured once (benchmarks/)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,7 @@ PICTURE = 50e3  # bytes of an image of 224 × 224, as PNG
 
 @dataclass(frozen=True)
 class Needs:
-    """Of both trainings together: images times epochs, operations; and bytes of memory and of
-    disk.
-    """
+    """Of both trainings together: images times epochs, operations; bytes of memory, of disk."""
 
     passes: int
     operations: float
@@ -83,8 +79,9 @@ def operations(model: classifier.Classifier, image_size: int) -> int:
 
 
 def cores_seconds(work: float, benchmarks: Path) -> float:
-    """Seconds that operations of training take on two cores, at the pace of the default's
-    (benchmarks/training.csv).
+    """Seconds that operations of training take on two cores.
+
+    At the pace of the default's (benchmarks/training.csv).
     """
     measured = pd.read_csv(benchmarks / "training.csv", index_col="part")
     pace = measured.loc["loader and step together", "drawn"]
@@ -106,8 +103,9 @@ def gpu_seconds(work: float, benchmarks: Path) -> float:
 
 
 def map_seconds(benchmarks: Path) -> float:
-    """Seconds that Table 1's eight maps of one image take on two cores at the paper's width
-    (benchmarks/cams.csv).
+    """Seconds that Table 1's eight maps of one image take on two cores.
+
+    At the paper's width (benchmarks/cams.csv).
     """
     measured = pd.read_csv(benchmarks / "cams.csv")
     rows = (measured["geometry"] == "paper") & (measured["methods"] == "Table 1's eight")
@@ -115,8 +113,9 @@ def map_seconds(benchmarks: Path) -> float:
 
 
 def _outputs(model: classifier.Classifier, image_size: int) -> int:
-    """Numbers that the layers before the head put out for one image at full height, those in place
-    not counted.
+    """Numbers that the layers before the head put out for one image at full height.
+
+    Those in place are not counted.
     """
     x, count = torch.empty(1, 3, image_size, image_size, device="meta"), 0
     with torch.no_grad():

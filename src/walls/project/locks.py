@@ -47,8 +47,9 @@ def unlock() -> None:
 
 @contextmanager
 def alone(stage: str) -> Iterator[None]:
-    """ValueError where another process runs the stage, such as one that outlived its `dvc
-    repro`.
+    """ValueError where another process runs the stage.
+
+    One that outlived its `dvc repro`, for example.
     """
     from dvc.lock import LockError, make_lock
 

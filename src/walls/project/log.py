@@ -20,8 +20,9 @@ PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "papermil
 
 
 def entries() -> dict[str, dict]:
-    """Every stage's last entry: {stage: {notebook, seconds, memory, machine}}; empty where there is
-    none.
+    """Every stage's last entry, by its name; empty where there is none.
+
+    An entry is {notebook, seconds, memory, machine}.
     """
     try:
         return json.loads(_file().read_text(encoding="utf-8"))
@@ -80,8 +81,9 @@ def took() -> str:
 
 
 def table() -> str | None:
-    """The run as text and a table, a stage per row; None unless the log holds every stage of the
-    run that lies in `runs/`.
+    """The run as text and a table, a stage per row.
+
+    None unless the log holds every stage of the run that lies in `runs/`.
 
     All stages must have run on the same machine, with the same versions.
     """
@@ -122,8 +124,9 @@ def table() -> str | None:
 
 
 def executed(root: Path) -> dict[str, Path]:
-    """Each stage that runs a notebook, as `dvc.yaml` orders them, and the executed notebook it
-    leaves in `runs/`.
+    """Each stage that runs a notebook, in `dvc.yaml`'s order.
+
+    With the executed notebook that it leaves in `runs/`.
     """
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     found = {}
@@ -143,8 +146,9 @@ def _file() -> Path:
 
 
 def _peak() -> int:
-    """MB at its peak of the largest of this process's finished children: the notebook's kernel,
-    mostly; 0 on Windows.
+    """Peak MB of the largest of this process's finished children; 0 on Windows.
+
+    Mostly that is the notebook's kernel.
     """
     try:
         import resource

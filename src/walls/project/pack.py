@@ -1,5 +1,6 @@
-"""The artefact as one file: sources, dvc.lock and every cached output it names, to be evaluated
-without training.
+"""The artefact as one file: sources, dvc.lock and every cached output it names.
+
+So that it can be evaluated without training.
 
 Unpacked, after `make setup`, it is a git repository without remotes, whose `dvc repro` has nothing
 to run. Of the same commit and the same cache it has the same bytes.

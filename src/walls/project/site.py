@@ -1,5 +1,6 @@
-"""The site: what was found, and the rendered notebooks, as static pages that open from the disk and
-offline.
+"""The site: what was found, and the rendered notebooks, as static pages.
+
+They open from the disk, offline.
 
 Formulas become MathML while building, so the pages need no other host, no font and, but for sorting
 a table and moving the wall, no script.
@@ -40,8 +41,9 @@ LATEX = LatexToMathML(fancy_error=False)
 
 @dataclass
 class Page:
-    """One rendered notebook as a page: its file, its title, the question it answers, and its cells
-    as HTML.
+    """One rendered notebook as a page.
+
+    Its file, its title, the question it answers, and its cells as HTML.
     """
 
     file: str
@@ -73,8 +75,9 @@ class Site:
 
 
 class Renderer(IPythonRenderer):
-    """Markdown to HTML: formulas as MathML, links between notebooks as links between pages, tables
-    in a scrolling box.
+    """Markdown to HTML.
+
+    Formulas as MathML, links between notebooks as links between pages, tables in a scrolling box.
     """
 
     def inline_math(self, body: str) -> str:
@@ -95,8 +98,9 @@ class Renderer(IPythonRenderer):
         return f'<h{level} id="{slug(plain(text))}">{text}</h{level}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        """A link to another page or another host; files that the site doesn't hold are named
-        without a link.
+        """A link to another page or another host.
+
+        Files that the site doesn't hold are named without a link.
         """
         notebook = re.fullmatch(r"(?:\./)?([\w-]+)\.ipynb(#.*)?", url)
         if notebook:
@@ -156,8 +160,9 @@ def size(png: bytes) -> tuple[int, int]:
 
 
 def caption(cell: NotebookNode | None) -> str:
-    """The caption that a Markdown cell under a figure opens with (its first paragraph, which is in
-    italics), as HTML.
+    """The caption that a Markdown cell under a figure opens with, as HTML.
+
+    It is the first paragraph, in italics.
     """
     first = (
         cell.source.strip().split("\n\n")[0]
@@ -264,8 +269,9 @@ def image_html(src: str, size: tuple[int, int], alt: str) -> str:
 
 
 def sortable_table(path: Path) -> dict:
-    """Table 1, a row a method and a group of columns a dataset, as (shown text, number to sort by)
-    pairs.
+    """Table 1, a row a method and a group of columns a dataset.
+
+    As (shown text, number to sort by) pairs.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -290,9 +296,7 @@ def sortable_table(path: Path) -> dict:
 
 
 def gallery(site: Site, folder: Path) -> list[Figure]:
-    """The figures in the paper's order, then the others, with the captions found in the
-    notebooks.
-    """
+    """The figures in the paper's order, then the others, with the notebooks' captions."""
     names = sorted(
         {path.stem for path in folder.glob("*.png")},
         key=lambda name: (not re.fullmatch(r"fig\d+", name), name),

@@ -10,8 +10,9 @@ from walls.training.loop import train
 
 
 def whole(which: str) -> None:
-    """Train one network from params.yaml and what `dvc repro wall data` made; leave it in
-    `.resume/`.
+    """Train one network from params.yaml and what `dvc repro wall data` made.
+
+    Leaves it in `.resume/`.
 
     Raises ValueError for another name, and where there is nothing to train.
     """

@@ -17,8 +17,9 @@ NOTHING = 2  # exit code: nothing could be compared
 
 
 def verify(folder: Path | None, other: Path | None) -> int:
-    """Compare a run in `folder` (None: a new one, in a clone) with the committed results, or
-    `other`'s.
+    """Compare a run in `folder` with the committed results, or `other`'s.
+
+    None: a new run, in a clone.
 
     Prints the comparison; the exit code.
     """
@@ -89,8 +90,9 @@ def rerun(root: Path, folder: Path) -> str:
 
 
 def repro(folder: Path) -> int:
-    """`dvc repro --force` in a copy of the project; its exit code. Stopped before its end, it stops
-    all it has started.
+    """`dvc repro --force` in a copy of the project; its exit code.
+
+    Stopped before its end, it stops all it has started.
     """
     command = [sys.executable, "-m", "dvc", "repro", "--force"]
     with subprocess.Popen(command, cwd=folder, env=environment(folder), process_group=0) as running:

@@ -77,8 +77,9 @@ class Zip:
 
 
 class Folder:
-    """The same of an unpacked folder. `patterns`: what to list; of a fixed depth, so that no link
-    can make a loop.
+    """The same of an unpacked folder.
+
+    `patterns`: what to list, of a fixed depth, so that no link can make a loop.
     """
 
     def __init__(self, path: Path, marker: str, patterns: tuple[str, ...]):
@@ -113,8 +114,9 @@ def open_tree(path: Path, marker: str, patterns: tuple[str, ...]) -> Zip | Folde
 
 
 def cache() -> Path:
-    """The user's cache folder for downloads: `$XDG_CACHE_HOME/see-through-walls`, else below
-    `~/.cache`.
+    """The user's cache folder for downloads.
+
+    `$XDG_CACHE_HOME/see-through-walls`, else below `~/.cache`.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "see-through-walls"
 

@@ -1,5 +1,4 @@
-"""The embedded image source: ten species of cartoon animals before blurred meadows, drawn with
-Pillow.
+"""The drawn images: ten species of cartoon animals before blurred meadows, by Pillow.
 
 What a species is made of stands in species.py. Every image is a pure function of its arguments:
 background, light and animal have random streams of their own, and the background's and the light's
@@ -35,8 +34,9 @@ BACKGROUND, LIGHT, ANIMAL, LOWER = range(4)
 
 
 def _palette(species: Species, rng: Generator) -> dict[str, np.ndarray]:
-    """The species' colours, (3,) in 0 … 255, all shifted alike in hue, saturation and
-    brightness.
+    """The species' colours, (3,) in 0 … 255.
+
+    All are shifted alike in hue, saturation and brightness.
     """
     hue, saturation, value = rng.uniform((-0.018, 0.8, 0.84), (0.018, 1.12, 1.06))
     colours = {}
@@ -59,8 +59,9 @@ def _sprite(
     height: float,
     tilt: float = 15,
 ) -> Image.Image:
-    """One animal in a pose of its own, cut out (RGBA); √(its width · height) is `extent`, or less
-    to fit.
+    """One animal in a pose of its own, cut out (RGBA).
+
+    √(its width · height) is `extent`, or less to fit.
     """
     colours = _palette(species, rng)
     bend = {
@@ -95,8 +96,9 @@ def _sprite(
 def _paint(
     canvas: Image.Image, group: list, colours: dict[str, np.ndarray], light: np.ndarray, pen: int
 ) -> None:
-    """Fused parts as one silhouette: outline, coat, a shadow on the far side of the light, a gleam
-    on the near one.
+    """Fused parts as one silhouette: outline, coat, shadow and gleam.
+
+    The shadow is on the far side of the light, the gleam on the near one.
     """
     first = group[0][0]
     ink = {name: colour * (0.8 if first.far else 1) for name, colour in colours.items()}
@@ -152,8 +154,9 @@ def _rgb(colour: np.ndarray) -> tuple[int, ...]:
 
 
 def _noise(rng: Generator, side: int) -> Image.Image:
-    """Five octaves of smooth noise, (side, side) in 0 … 255; whole numbers throughout, the same on
-    every machine.
+    """Five octaves of smooth noise, (side, side) in 0 … 255.
+
+    Whole numbers throughout: the same on every machine.
     """
     noise = Image.new("L", (side, side), 128)
     for cells, weight in ((3, 0.9), (5, 0.45), (9, 0.28), (17, 0.14), (33, 0.08)):
@@ -163,8 +166,9 @@ def _noise(rng: Generator, side: int) -> Image.Image:
 
 
 def _background(rng: Generator, size: int) -> Image.Image:
-    """An unsharp somewhere: noise in the hues of sky, leaves and earth and in any other, and discs
-    of stray light.
+    """A blurred background: noise in the hues of sky, leaves and earth and in any other.
+
+    Discs of stray light lie on it.
     """
 
     def colour(wild: float) -> tuple[int, ...]:
@@ -191,8 +195,9 @@ def _background(rng: Generator, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class Light:
-    """One light for a whole scene: where it comes from (2,), how much of it falls where (size,
-    size, 3), contrast.
+    """One light for a whole scene.
+
+    Where it comes from (2,), how much of it falls where (size, size, 3), contrast.
     """
 
     source: np.ndarray
@@ -265,8 +270,9 @@ def _single(
 def draw_stack(
     seed: int, index: int, species: int, edge: int, size: int = 224, attempt: int = 0
 ) -> np.ndarray:
-    """Two animals of a species in one scene: one wholly in rows 0 … edge-1, one wholly in rows edge
-    … size-1.
+    """Two animals of a species in one scene.
+
+    One lies wholly in rows 0 … edge-1, one wholly in rows edge … size-1.
 
     (size, size, 3) uint8. The lower one is as high as its rows allow; another `attempt` is another
     scene. Raises ValueError as `draw` does, and for an edge that leaves no row above it or fewer
@@ -338,8 +344,9 @@ def write(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[tuple[str, str]]:
-    """Draws images 0 … count-1 of a split, of species index % classes, to
-    `folder/split/<species>/<index:05d>.png`.
+    """Draws images 0 … count-1 of a split, of species index % classes.
+
+    To `folder/split/<species>/<index:05d>.png`.
 
     Lossless PNGs, drawn in `workers` processes (default: one per core), whose number changes no
     byte of them; a larger count leaves the images already there as they are. Returns (path below

@@ -13,8 +13,9 @@ from walls.sources.listing import SPLITS, Listing
 
 
 def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
-    """A folder per class, split by the seed: `val_count` images of every class to validate on
-    (null: a fifth, or two).
+    """A folder per class, split by the seed.
+
+    `val_count` images of every class to validate on; null: a fifth, or two.
 
     An image's place in the order is drawn from its name, so that a new image displaces at most one.
     """
@@ -71,9 +72,7 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """Image files, links included that lead nowhere: those are refused by name where they are
-    read.
-    """
+    """Image files; links that lead nowhere are refused by name where they are read."""
     return sorted(
         entry.path
         for entry in _entries(folder)

@@ -24,8 +24,9 @@ def is_animal(wnid: str) -> bool:
 
 
 def tiny_imagenet(root: Path | None) -> Listing:
-    """The public archive, downloaded to the user's cache once (null), or a zip or folder laid out
-    as it is.
+    """The public archive, downloaded to the user's cache once (null).
+
+    Or a zip or folder laid out as it is.
     """
     if root is None:
         root = archives.download(
@@ -93,8 +94,9 @@ def imagenet(root: Path) -> Listing:
 
 
 def _flat_validation(val: Path, root: Path) -> dict[str, list[str]]:
-    """Validation images without folders, by the WNID in their names (…_n01440764.JPEG), else by the
-    devkit.
+    """Validation images without folders.
+
+    Their class is the WNID in their names (…_n01440764.JPEG), else the devkit's.
     """
     found: dict[str, list[str]] = {}
     truth = None

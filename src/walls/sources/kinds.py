@@ -115,8 +115,9 @@ def tiny_imagenet(request: Request) -> Iterable[tuple]:
 # A crop's least area is the paper's; a class has a thousandth of all images.
 @source("imagenet", root="needed", crop_area=(0.1, 1.0), class_images=(1281.167, 50))
 def imagenet(request: Request) -> Iterable[tuple]:
-    """ILSVRC2012's standard tree; val/ may be flat, its names with WNIDs or the devkit beside
-    it.
+    """ILSVRC2012's standard tree.
+
+    val/ may be flat, its names with WNIDs or the devkit beside it.
     """
     from walls.sources import imagenet, listing
 

@@ -52,8 +52,9 @@ def taken(
 def choose(
     listing: Listing, settings: Data, random: np.random.Generator
 ) -> tuple[list[tuple], dict[str, str]]:
-    """The files of `data.classes` classes: [(split, label, class, file)], and those classes' names,
-    all different.
+    """The files of `data.classes` classes, and those classes' names, all different.
+
+    The files are [(split, label, class, file)].
 
     Labels follow the sorted classes. Every class gives as many files as any other, or all it has
     where the number is null. Raises ValueError naming a class that is empty, missing from a split

@@ -127,8 +127,9 @@ def leg(colour: str, path: str, shoe: str = "", **more) -> list[Part]:
 def _bars(
     low: np.ndarray, high: np.ndarray, rng: Generator, pitch: float, full: bool
 ) -> Iterator[np.ndarray]:
-    """Stripes across the longer side: from edge to edge, or tapering from one edge and the other in
-    turn.
+    """Stripes across the longer side.
+
+    From edge to edge, or tapering from one edge and the other in turn.
     """
     across = slice(None, None, -1 if high[1] - low[1] > high[0] - low[0] else 1)
     low, (length, width) = low[across], (high - low)[across]
@@ -173,8 +174,9 @@ COATS = {
 
 @dataclass(frozen=True)
 class Species:
-    """A drawing: palette (of several colours to a name, one is drawn), joints (x, y, degrees of
-    play), parts.
+    """A drawing: palette, joints (x, y, degrees of play), parts.
+
+    Of several colours to a name, one is drawn.
     """
 
     name: str

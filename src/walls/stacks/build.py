@@ -1,5 +1,4 @@
-"""The paper's two datasets: two animals of one class, one above the dead zone's edge and one in the
-dead zone.
+"""The paper's two datasets: two animals of a class, the lower one in the dead zone.
 
 STACK-MIX cuts two photographs together (Eq. 6); STACK-GEN shows one scene. Both hold the same
 classes.
@@ -68,8 +67,9 @@ Maker = Callable[[Place, int], Draw]  # of a place and the number of the attempt
 
 
 def stack(upper: Tensor, lower: Tensor, zone: DeadZone) -> Tensor:
-    """ξ = ((ξ₁)[:, :e, :] over (ξ₂)[:, e:, :]), Eq. 6: the images' own rows, cut at the dead
-    zone.
+    """ξ = ((ξ₁)[:, :e, :] over (ξ₂)[:, e:, :]), Eq. 6.
+
+    The images' own rows, cut at the dead zone.
     """
     return torch.cat([upper[:, : zone.seen_rows], lower[:, zone.seen_rows :]], dim=1)
 
@@ -83,8 +83,9 @@ def build(
     rejects: Path,
     painter: Painter | None = None,
 ) -> pd.DataFrame:
-    """Write both datasets below `folder`, or neither, and return their manifest, a row per image
-    tried.
+    """Write both datasets below `folder`, or neither.
+
+    Returns their manifest, a row per image tried.
 
     `manifest`: the validation images (loaders.read_manifest). `rejects`: a CSV (dataset, seed,
     upper, lower, reason) kept by a person who looked at the contact sheet: a refused image stays in
@@ -138,8 +139,9 @@ def _built(
 def _new_draws(
     dataset: str, maker: Maker, place: Place, used: set[tuple[str, str]]
 ) -> Iterator[tuple[int, Draw]]:
-    """Attempts at a place, numbered, without those whose two parts are in `used`; adds them
-    there.
+    """Attempts at a place, numbered, without those whose two parts are in `used`.
+
+    Adds them there.
     """
     for attempt in range(ATTEMPTS):
         draw = maker(place, attempt)
@@ -253,8 +255,9 @@ def generating(
 
 
 def _photographs(folder: str | None, manifest: pd.DataFrame) -> pd.DataFrame:
-    """The manifest, with a folder's photographs in the place of the images of every class of which
-    it has two.
+    """The manifest, with a folder's photographs where a class has two of them.
+
+    They stand in the place of that class's images.
     """
     if folder is None:
         return manifest
@@ -281,8 +284,9 @@ def _photographs(folder: str | None, manifest: pd.DataFrame) -> pd.DataFrame:
 def _ready(
     dataset: str, source: Path, manifest: pd.DataFrame, zone: DeadZone, folder: Path
 ) -> Iterator[dict]:
-    """Ready images, by name; the class is the folder they lie in or, right in `source`, the file's
-    name.
+    """Ready images, by name.
+
+    Their class is the folder they lie in or, right in `source`, the file's name.
 
     Scaled and cut as the paper does; a STACK-MIX image must have its size, or its halves would meet
     at another row.
@@ -307,8 +311,9 @@ def _ready(
 
 
 def _ready_files(dataset: str, source: Path) -> list[Path]:
-    """The images below a folder, by name; ValueError where there is none, or a name can't be
-    kept.
+    """The images below a folder, by name.
+
+    ValueError where there is none, or a name can't be kept.
     """
     found = (file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
     # macOS zips twins of every file: ._1.png

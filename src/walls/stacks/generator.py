@@ -1,5 +1,6 @@
-"""STACK-GEN by a text-to-image model: the paper's prompt, one seed per sample, and the square that
-a person cut out of it.
+"""STACK-GEN by a text-to-image model: the paper's prompt, one seed per sample.
+
+A person cuts the square out of each.
 
 Needs two packages more than the rest (`pip install diffusers transformers`), and only where a
 sample is still to be drawn.
@@ -51,8 +52,9 @@ class Sample:
 
     @property
     def name(self) -> str:
-        """What rejects.csv and crops.csv call it: its place, its animal, and a digest of (model,
-        prompt, seed, steps).
+        """What rejects.csv and crops.csv call it.
+
+        Its place, its animal, and a digest of (model, prompt, seed, steps).
         """
         key = json.dumps([self.model, self.prompt, self.seed, STEPS])
         animal = re.sub(r"[^A-Za-z0-9_]+", "-", self.animal)
@@ -62,8 +64,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Crop:
-    """The square image[top : top + size, left : left + size], and the line of crops.csv that says
-    so (0: none does).
+    """The square image[top : top + size, left : left + size].
+
+    And the line of crops.csv that says so; 0: none does.
     """
 
     top: int
@@ -88,8 +91,9 @@ class Painter:
         self._pipeline = None
 
     def draw(self, sample: Sample, image_size: int) -> Tensor:
-        """The sample's square as (3, image_size, image_size) uint8; ValueError where its crop
-        leaves it.
+        """The sample's square as (3, image_size, image_size) uint8.
+
+        ValueError where its crop leaves it.
         """
         kept = self.kept / f"{sample.name}.png"
         if not kept.is_file():
@@ -145,9 +149,7 @@ def central(height: int, width: int) -> Crop:
 
 
 def read_crops(path: Path) -> dict[str, Crop]:
-    """{sample: its crop}; ValueError naming the line that isn't one, or that speaks of a sample
-    again.
-    """
+    """{sample: its crop}; ValueError naming a line that isn't one, or repeats a sample."""
     table = pd.read_csv(path, keep_default_na=False, dtype=str)
     if list(table.columns) != CROPS:
         raise ValueError(
@@ -176,8 +178,9 @@ def read_crops(path: Path) -> dict[str, Crop]:
 
 
 def samples(folder: Path) -> tuple[list[Tensor], list[str], list[tuple[int, int, int]]]:
-    """The uncropped samples in use below `folder`, their names, and the (top, left, size) cut out
-    of each.
+    """The uncropped samples in use below `folder`, their names, and each one's crop.
+
+    A crop is (top, left, size).
     """
     table = pd.read_csv(folder / "samples.csv", keep_default_na=False)
     images = [read_image(folder / f"{name}.png") for name in table["sample"]]
@@ -185,8 +188,9 @@ def samples(folder: Path) -> tuple[list[Tensor], list[str], list[tuple[int, int,
 
 
 def load_pipeline(model: str):
-    """A text-to-image pipeline, on the GPU where there is one; ValueError naming the missing
-    package or model.
+    """A text-to-image pipeline, on the GPU where there is one.
+
+    ValueError naming the missing package or model.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:

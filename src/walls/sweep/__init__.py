@@ -1,3 +1,4 @@
-"""Notebook 8: every wall at once, new heads on one backbone, its figure and page. Not the paper's
-protocol.
+"""Notebook 8: every wall at once, new heads on one backbone, its figure and page.
+
+It is not the paper's protocol.
 """

@@ -1,5 +1,4 @@
-"""Every wall at once: for every height with a dead zone a new head, trained on the baseline's
-frozen features.
+"""Every wall at once: a new head for every height, on the baseline's frozen features.
 
 Not the paper's protocol, which trains the whole network behind its wall: this backbone never met
 one. What it buys is all heights in minutes, since the features of the training images are computed
@@ -52,8 +51,9 @@ COLUMNS = [
 
 
 class Frozen(NamedTuple):
-    """What the frozen backbone makes of images: features (N, C, h, w), of all rows, on the CPU;
-    labels (N,).
+    """What the frozen backbone makes of images.
+
+    Features (N, C, h, w), of all rows, on the CPU; labels (N,).
     """
 
     features: Tensor
@@ -62,8 +62,9 @@ class Frozen(NamedTuple):
 
 @dataclass(frozen=True)
 class Height:
-    """One wall: its dead zone, its head's accuracy (top1 and its 95% interval), and every method's
-    activity and raw maps.
+    """One wall: its dead zone, its head's accuracy, every method's activity and raw maps.
+
+    Accuracy is top1 and its 95% interval.
     """
 
     zone: DeadZone
@@ -76,8 +77,9 @@ class Height:
 def freeze(
     baseline: Classifier, manifest: pd.DataFrame, image_size: int, seed: int, room: int = ROOM
 ) -> Frozen:
-    """g(ξ) of a manifest's images, each once and as it is (centred and fitted, neither cropped nor
-    flipped).
+    """g(ξ) of a manifest's images, each once and as it is.
+
+    Centred and fitted, neither cropped nor flipped.
 
     Batch norm keeps its running statistics. float32 where that fits into `room` bytes; else
     bfloat16, and of the images as many as fit, the first of a permutation drawn from `seed`.
@@ -97,8 +99,9 @@ def freeze(
 
 
 def with_new_head(baseline: Classifier, wall_rows: int, seed: int) -> Classifier:
-    """The baseline's own backbone (not a copy) with an untrained head behind a wall, in evaluation
-    mode.
+    """The baseline's own backbone, no copy, with an untrained head behind a wall.
+
+    In evaluation mode.
 
     Raises ValueError where the wall leaves no dead zone.
     """
@@ -143,8 +146,9 @@ def train_head(network: Classifier, frozen: Frozen, epochs: int, seed: int) -> N
 
 @torch.no_grad()
 def accuracy(network: Classifier, frozen: Frozen) -> dict[str, float]:
-    """Top-1 accuracy on frozen features, with its 95% interval (Wilson): top1, top1_low, top1_high,
-    in [0, 1].
+    """Top-1 accuracy on frozen features, with its 95% interval (Wilson), in [0, 1].
+
+    Named top1, top1_low, top1_high.
     """
     parts = zip(frozen.features.split(BATCH), frozen.labels.split(BATCH), strict=True)
     right = sum(
@@ -166,8 +170,9 @@ def every_height(
     seed: int,
     resume: Path | None = None,
 ) -> list[Height]:
-    """Every wall in turn: train its head, certify its dead zone on these very weights, evaluate the
-    methods on `images`.
+    """Every wall in turn: train its head, certify its dead zone, evaluate the methods.
+
+    Certified on these very weights; evaluated on `images`.
 
     `images`: uint8 (N, 3, H, W), the same at every height. `resume`: as of evaluation.evaluate.
     Raises ValueError where a dead zone isn't certified.
@@ -184,8 +189,9 @@ def every_height(
 
 
 def table(heights: Sequence[Height], seed: int) -> pd.DataFrame:
-    """Every wall's accuracy and every method's mean µ×100, a row per height and method; the columns
-    of sweep.csv.
+    """Every wall's accuracy and every method's mean µ×100.
+
+    A row per height and method; the columns of sweep.csv.
 
     `std` with n-1, `ci_low` and `ci_high` a 95% bootstrap of the mean (statistics.summary);
     `uniform`: a uniform map's µ×100.
@@ -205,8 +211,7 @@ def table(heights: Sequence[Height], seed: int) -> pd.DataFrame:
 def trained(
     measured: pd.DataFrame, predictions: pd.DataFrame, wall: dict, seed: int
 ) -> pd.DataFrame:
-    """The same rows for the network that was trained as a whole behind its wall, where that is
-    known.
+    """The same rows for the network that was trained as a whole behind its wall, if known.
 
     `measured`: its activity on the same images (evaluation.evaluate, with dataset); `predictions`:
     loop.predict's table; `wall`: metrics/wall.json.

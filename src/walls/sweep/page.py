@@ -23,8 +23,9 @@ def page(
     trained: int,
     skipped: str = "",
 ) -> str:
-    """sweep.json: the first images, and at every height every method's map and µ of each; what the
-    site's page reads.
+    """sweep.json, which the site's page reads.
+
+    The first images, and at every height every method's map and µ of each.
 
     `names`: the images' classes; `classes`: every label's; `trained`: the height to begin with.
     Maps are raw ones, min-max scaled at (h, w) to a byte (so does activity.upscale begin), row

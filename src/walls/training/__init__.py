@@ -1,3 +1,4 @@
-"""The training loop, one network's job, the authors' release, and the sections of params.yaml that
-make a network. It does not know where images come from.
+"""The training loop, one network's job, the authors' release.
+
+And the sections of params.yaml that make a network. Where images come from is not known here.
 """

@@ -1,6 +1,4 @@
-"""One network's training: what it is given, where it resumes, and weights that came from
-elsewhere.
-"""
+"""One network's training: its inputs, where it resumes, and weights that came from elsewhere."""
 
 import hashlib
 import json
@@ -58,9 +56,7 @@ def job(which: str, seed: int, image_size: int, classes: int, model: Model, sett
 def build(
     which: str, settings: Model, classes: int, wall_rows: int, image_size: int, seed: int
 ) -> Classifier:
-    """The untrained network: `which` is masked (behind a wall of `wall_rows`) or baseline (no
-    wall).
-    """
+    """The untrained network: `which` is masked (a wall of `wall_rows`) or baseline (no wall)."""
     return architecture.seeded(
         seed,
         width=settings.width,
@@ -82,8 +78,9 @@ def obtain(
     settings: Train,
     resume: Path,
 ) -> tuple[pd.DataFrame, dict]:
-    """`train`, or the weights that the folder `checkpoint` holds instead (authors.checkpoint), with
-    an empty history.
+    """`train`, or the weights that the folder `checkpoint` holds instead.
+
+    Those come with an empty history (authors.checkpoint).
 
     Raises ValueError where that checkpoint has another configuration, naming the entry that
     differs.
@@ -96,8 +93,9 @@ def obtain(
 
 
 def resume_folder(images: loaders.Images, *settings: object) -> Path:
-    """Where a run keeps its checkpoints: named after its settings, the images and this code, and
-    not after the machine.
+    """Where a run keeps its checkpoints.
+
+    Named after its settings, the images and this code, and not after the machine.
 
     An image counts by its size and its first 64 KiB: enough to tell two apart, and a million take
     minutes, not hours.

@@ -114,8 +114,9 @@ def train(
 
 
 class Step:
-    """A step of SGD on one global batch, by all processes together; `state` is what a checkpoint
-    holds of it.
+    """A step of SGD on one global batch, by all processes together.
+
+    `state` is what a checkpoint holds of it.
     """
 
     def __init__(self, model: Classifier, settings: Train, steps: int, accelerator: Accelerator):
@@ -142,8 +143,9 @@ class Step:
         }
 
     def __call__(self, batches: Iterator) -> Tensor:
-        """Take the step on the next batch of a `data.loader` (or its next `accumulate` parts); its
-        mean loss, a scalar.
+        """Take the step on the loader's next batch; its mean loss, a scalar.
+
+        With `accumulate`, on its next so many parts.
         """
         self.optimizer.zero_grad()
         losses = [
@@ -194,8 +196,9 @@ def resolve(precision: str, device: torch.device) -> str:
 def schedule(
     optimizer: torch.optim.Optimizer, settings: Train, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate per step: onecycle, cosine, step (a tenth after every third of the epochs)
-    or constant.
+    """The learning rate per step.
+
+    onecycle, cosine, step (a tenth after every third of the epochs) or constant.
     """
     total = steps * settings.epochs
     rates = torch.optim.lr_scheduler
@@ -218,8 +221,9 @@ def predict(
     settings: Train,
     accelerator: Accelerator | None = None,
 ) -> pd.DataFrame:
-    """Every image's label, predicted class and the label's rank among the logits (1: right), in
-    float32.
+    """Every image's label, predicted class and the label's rank, in float32.
+
+    The rank is among the logits; 1 is right.
 
     With an `accelerator`, each of its processes computes a share, and each gets the whole table.
     Raises ValueError where a logit is not finite.
@@ -267,8 +271,9 @@ def accuracy(predictions: pd.DataFrame) -> dict[str, float | None]:
 
 
 def _steps(images: int, settings: Train, ranks: int) -> int:
-    """Steps per epoch; ValueError where the batch can't be shared out or there are too few images
-    for one.
+    """Steps per epoch.
+
+    ValueError where the batch can't be shared out or there are too few images for one.
     """
     shares = ranks * settings.accumulate
     if settings.batch_size % shares:
@@ -296,8 +301,9 @@ def _require_finite(losses: list[Tensor], epoch: int) -> None:
 
 
 def _machine(device: torch.device, ranks: int, precision: str) -> str:
-    """What must be the same for an epoch to end with the same bytes: half a training goes on in its
-    own kind alone.
+    """What must be the same for an epoch to end with the same bytes.
+
+    Half a training goes on only where it does.
     """
     versions = [torch.__version__, torchvision.__version__, PIL.__version__]
     parts = [*versions, torch.get_num_threads(), device.type, ranks, precision]
@@ -313,8 +319,9 @@ def _keep(file: Path, saved: dict) -> None:
 def _resume(
     folder: Path, checkpoint: Path, state: dict, accelerator: Accelerator
 ) -> tuple[list[dict], dict | None]:
-    """Load the finished run, wherever it was trained, or the checkpoint where there is one; its
-    history and record.
+    """Load the finished run, or the checkpoint where there is one; its history and record.
+
+    A finished run may have been trained on any machine.
     """
     found = (
         [file for file in (folder / "finished.pt", checkpoint) if file.is_file()]
