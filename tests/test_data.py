@@ -76,6 +76,7 @@ def test_a_source_is_one_function_under_its_name(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "source.json").read_text()) == {
         "name": "greys",
         "crop_area": [0.5, 0.75],
+        "turned": True,
     }
     (conflict,) = settings(name="greys", root="gone").conflicts(None)
     assert conflict == (
@@ -91,6 +92,7 @@ def test_names_that_look_like_numbers_stay_names(tmp_path):
     (tmp_path / "manifest.csv").write_text(
         "split,label,class,animal,path\nval,0,007,True,a/NA\nval,1,8,False,/b/2\n"
     )
+    (tmp_path / "source.json").write_text('{"turned": true}')
     manifest = loaders.read_manifest(tmp_path, "val")
     assert manifest["class"].tolist() == ["007", "8"] and manifest["animal"].tolist() == [
         True,

@@ -53,7 +53,7 @@ def test_cropping_is_exact(batch_norm):
             model.seen_features(images), model.features(images)[:, :, :5], rtol=1e-11, atol=1e-13
         )
         torch.testing.assert_close(
-            model(images), model.head(model.features(images)), rtol=1e-11, atol=1e-13
+            model.scores([images]), model.head(model.features(images)), rtol=1e-11, atol=1e-13
         )
 
 
@@ -145,6 +145,85 @@ def test_a_zone_claimed_too_large_is_found(tiny):
 
 def test_a_baseline_is_not_certified():
     assert not certify(make_tiny(wall_rows=0), 224).holds
+
+
+def kept_rows(model, images, call):
+    """Heights of every layer's output while `call(images)` runs."""
+    heights = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, given, out: heights.append(out.shape[2]))
+        for layer in model.features
+    ]
+    with torch.no_grad():
+        call(images)
+    for hook in hooks:
+        hook.remove()
+    return heights
+
+
+def test_a_hooked_layer_shows_its_full_height(tiny):
+    # Only training and scores are cropped: another library's hooks would stretch 5 of 14 rows.
+    images = noise(1)
+    whole = kept_rows(tiny, images, tiny.features)
+    assert whole[-1] == 14 and kept_rows(tiny, images, tiny) == whole
+    cropped = kept_rows(tiny, images, lambda x: tiny.scores([x]))
+    assert cropped[-1] == 5
+    training = copy.deepcopy(tiny).train()
+    assert kept_rows(training, images, training) == cropped
+
+
+def test_a_head_whose_wall_is_another_is_refused(tiny):
+    with pytest.raises(ValueError, match="wall_rows: got 8, and the head's WallLinear has 9"):
+        classifier.Classifier(tiny.features, tiny.head, 8)
+
+
+def test_the_papers_own_form_is_taken(tiny):
+    """A full dense layer whose weights behind the wall are zero, in scores and logits."""
+    first = tiny.head[0]
+    full = nn.Linear(first.full_weight()[0].numel(), len(first.bias))
+    with torch.no_grad():
+        full.weight.copy_(first.full_weight().flatten(1))
+        full.bias.copy_(first.bias)
+    paper = classifier.Classifier(
+        tiny.features, nn.Sequential(nn.Flatten(), full, *tiny.head[1:]), 9
+    ).eval()
+    images = noise(2)
+    with torch.no_grad():
+        expected = tiny(images)
+        for logits in (paper(images), paper.scores([images])):
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    assert certify(paper, 224).holds
+    with torch.no_grad():
+        full.weight.fill_(0.01)
+    assert not certify(paper, 224).holds
+    with pytest.raises(ValueError, match="54 rows is not certified"):
+        certify(paper, 224).require()
+
+
+def test_a_head_that_mixes_rows_before_the_wall_is_found(tiny):
+    """A convolution between **B** and the wall reads hidden rows: scores are then uncropped."""
+    mixing = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), *tiny.head)
+    leaking = classifier.Classifier(tiny.features, mixing, 9).eval()
+    images = noise(2)
+    with torch.no_grad():
+        assert torch.equal(leaking.scores([images]), leaking(images))
+    assert not certify(leaking, 224).holds
+
+
+def test_layers_in_place_leave_what_they_are_given_alone(tiny):
+    model = copy.deepcopy(tiny)
+    model.features.insert(0, nn.ReLU(inplace=True))
+    model.head.insert(0, nn.ReLU(inplace=True))
+    mine = noise(2)
+    before = mine.clone()
+    with torch.no_grad():
+        model(mine)
+        model.scores([mine])
+    assert torch.equal(mine, before)
+    features, context = model.cut(mine)
+    kept = features.detach().clone().requires_grad_()
+    model.logits(kept, context).sum().backward()
+    assert torch.equal(kept, features) and kept.grad.any()
 
 
 def test_checkpoints_come_back_equal(tiny, tmp_path):

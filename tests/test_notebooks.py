@@ -13,8 +13,6 @@ from walls.project import log, runner
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-LONGER = {"7_paper": 68}  # to be cut down to the others' 60
-
 
 def cells(path, kind):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == kind]
@@ -42,7 +40,7 @@ def test_thin(notebook):
     lines = [
         line for line in source.splitlines() if line.strip() and not line.strip().startswith("#")
     ]
-    assert len(lines) <= LONGER.get(notebook.stem, 60)
+    assert len(lines) <= 60
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):
             assert node.end_lineno - node.lineno <= 5, node.name

@@ -45,7 +45,7 @@ def pictures(count: int) -> torch.Tensor:
 def activity(names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         {"dataset": dataset, "method": name, "image": i, "mu": (7 * i + len(name)) % 100 / 100}
-        for dataset in table1.PAPER
+        for dataset in table1.PAPER_TABLE
         for name in names
         for i in range(9)
     )
@@ -94,8 +94,7 @@ HISTORY = pd.DataFrame(
 
 
 def example() -> plt.Figure:
-    raw, upscaled = torch.rand(14, 14), torch.rand(224, 224)
-    return paper_plots.example(pictures(1)[0], raw, upscaled, ZONE, "AblationCAM")
+    return paper_plots.example(pictures(1)[0], torch.rand(14, 14), ZONE, "AblationCAM")
 
 
 THEORY = {
@@ -115,7 +114,7 @@ DRAWN = THEORY | {
     "fig7": lambda: grid(2, NAMES[:8]),
     "methods": lambda: grid(1, NAMES),
     "activity": lambda: paper_plots.activity_plot(activity(NAMES), 0.491),
-    "eigencam": lambda: paper_plots.eigencam_signs(activity(NAMES), table1.PAPER),
+    "eigencam": lambda: paper_plots.eigencam_signs(activity(NAMES), table1.PAPER_TABLE),
     "sweep": lambda: sweep_plots.height_curves(walls(range(6, 14)), walls([9]), 10),
     "rows-needed": lambda: rows_needed(make_tiny().zone(224), geometry.kinds(make_tiny().features)),
 }

@@ -444,10 +444,10 @@ def test_the_checkpoints_name_stands_for_all_the_code(images, tmp_path, monkeypa
     apart = ("base/fields", "base/files", "base/messages", "base/paths", "base/progress")
     apart += ("network/checkpoints", "training/authors", "training/settings")
     needed = {ROOT / file for file in closure(walls / "training" / "job.py")}
-    named = {Path(module.__file__) for module in job.SOURCES}
+    named = {Path(module.__file__) for module in job.MODULES}
     assert named == needed - {walls / f"{name}.py" for name in apart}
     name = job.resume_folder(images[0]).name
-    for module in (job, *job.SOURCES):
+    for module in (job, *job.MODULES):
         code = tmp_path / "changed.py"
         code.write_text(Path(module.__file__).read_text() + "# another\n")
         with monkeypatch.context() as patch:

@@ -178,11 +178,10 @@ def draw(
     mu = mix.pivot(index="image", columns="method", values="mu").loc[shown]
     middle = measured[control.SAME].groupby("method")["mu"].quantile(0.75)["GradCAM"]
     one = int((mu["GradCAM"] - middle).abs().fillna(np.inf).idxmin())
-    upscaled = activity.upscale(raw["GradCAM"][one][None], zone.image_rows)[0]
-    drawn = plots.example(images[one], raw["GradCAM"][one], upscaled, zone, "GradCAM")
+    drawn = plots.example(images[one], raw["GradCAM"][one], zone, "GradCAM")
     saved(drawn, figures, "fig1")
     every = [name for name in mix["method"].unique() if name in raw]
-    papers = [name for name in every if name in table1.PAPER["stack-mix"]]
+    papers = [name for name in every if name in table1.PAPER_TABLE["stack-mix"]]
     for name, number, names in (("fig7", 2, papers), ("fig9", 5, papers), ("methods", 1, every)):
         at = shown[:number]
         laid = {method: activity.upscale(raw[method][at], zone.image_rows) for method in names}

@@ -1,7 +1,7 @@
 """The one file a user edits, checked: every key of `params.yaml`, its type and its range.
 
-Each section's schema stands in the `settings.py` of the room that it configures. This module alone
-looks down the house, by name: it puts the sections together.
+Each section's schema stands in the `settings.py` of the room that it configures. This module puts
+the sections together, and finds the rooms by name: they stand below it.
 """
 
 import warnings
@@ -77,7 +77,7 @@ def read(path: Path) -> object:
     try:
         with warnings.catch_warnings(action="ignore"):  # an anchor defined twice
             return parse_yaml(text.decode(), path)
-    except Exception as error:  # the parser raises what it likes, as on a 13th month
+    except Exception as error:  # the parser raises many kinds, as for a 13th month
         raise ValueError(f"{path.name}: not readable as YAML: {_cause(error)}") from None
 
 

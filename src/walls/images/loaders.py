@@ -1,5 +1,6 @@
 """The manifest's images, in batches."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,13 +18,18 @@ from walls.images.transforms import crop_box, fit
 
 
 def read_manifest(folder: Path, split: str | None = None) -> pd.DataFrame:
-    """The manifest below `folder`, with absolute paths, of one split or of all."""
+    """The manifest below `folder`, with absolute paths, of one split or of all.
+
+    Its column `turned` says whether the source's images are turned as their EXIF orientation says.
+    """
     kinds = {"label": int, "class": str, "animal": bool, "path": str}
     manifest = pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=kinds)
     manifest["path"] = [os.path.join(folder, path) for path in manifest["path"]]
-    return (
-        manifest if split is None else manifest[manifest["split"] == split].reset_index(drop=True)
-    )
+    source = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    manifest["turned"] = source["turned"]
+    if split is None:
+        return manifest
+    return manifest[manifest["split"] == split].reset_index(drop=True)
 
 
 class Images(Dataset):
@@ -44,6 +50,7 @@ class Images(Dataset):
         # memory page by page.
         self.paths = np.array(list(manifest["path"]), np.dtypes.StringDType())
         self.labels = np.array(manifest["label"], np.int64)
+        self.turned = np.broadcast_to(manifest.get("turned", True), len(manifest))
         self.size, self.crop_area, self.seed = size, crop_area, seed
 
     def __len__(self) -> int:
@@ -51,7 +58,8 @@ class Images(Dataset):
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[Tensor, int, bool]:
         epoch, position = index if isinstance(index, tuple) else (0, index)
-        image, label = read_image(self.paths[position]), int(self.labels[position])
+        image = read_image(self.paths[position], turn=bool(self.turned[position]))
+        label = int(self.labels[position])
         if self.crop_area is None:
             return fit(image, self.size), label, False
         random = stream(self.seed, "augment", epoch, position)

@@ -8,22 +8,19 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import decode_image
 
 from walls.base.messages import reason, shown
 
-IMAGE_FILES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "WEBP",
-    "PPM",
-)  # by content; Pillow's EPS would run Ghostscript
+# By content. Not all of Pillow's: its EPS would run Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+# By name: every ending that Pillow knows of these formats, .jpg, .jfif, .jp2, .avif, …
+IMAGE_FILES = tuple(
+    sorted(end for end, kind in Image.registered_extensions().items() if kind in FORMATS)
+)
+ORIENTATION = 0x0112  # EXIF's tag: how the camera was held; 1: as stored
 # How a whole file of a format ends, where that can't stand within the pixels.
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"\0\0\0\0IEND\xaeB`\x82"}
 # Times its shorter side that an image's longer one may be: scaling it to 256 pixels scales both.
@@ -33,10 +30,13 @@ SLIM = 100
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Image:
-    """An image file as 8-bit RGB.
+def decode(
+    source: str | Path | BinaryIO, name: str | None = None, *, turn: bool = True
+) -> Image.Image:
+    """An image file as 8-bit RGB, upright.
 
-    Grey, CMYK and palettes are converted, 16 bits scaled, transparency dropped.
+    Turned as its EXIF orientation says, unless `turn` is false. Grey, CMYK and palettes are
+    converted, 16 bits scaled, transparency dropped.
 
     Raises ValueError with the file's name where it is no image, breaks off or is larger than Pillow
     allows.
@@ -46,7 +46,7 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
         if isinstance(source, str | Path) and not os.path.isfile(source):
             raise ValueError("no file")
         with Image.open(source, formats=FORMATS) as image:
-            return _rgb(_compact(image))
+            return _rgb(_upright(_compact(image)) if turn else _compact(image))
     except UnidentifiedImageError:
         why = "none of " + ", ".join(FORMATS)
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
@@ -55,7 +55,7 @@ def decode(source: str | Path | BinaryIO, name: str | None = None) -> Image.Imag
 
 
 def is_plain(path: str | Path) -> bool:
-    """Whether a file calls itself an RGB JPEG.
+    """Whether a file calls itself an RGB JPEG that is stored upright.
 
     A damaged PNG ends torchvision's decoder, and the process, by a signal.
     """
@@ -63,7 +63,8 @@ def is_plain(path: str | Path) -> bool:
         if not os.path.isfile(path):
             return False
         with Image.open(path, formats=FORMATS) as image:
-            return _compact(image).format == "JPEG" and image.mode == "RGB"
+            upright = image.getexif().get(ORIENTATION, 1) == 1
+            return upright and _compact(image).format == "JPEG" and image.mode == "RGB"
     except Exception:  # `decode` says what is wrong with it
         return False
 
@@ -98,10 +99,18 @@ def _compact(image: Image.Image) -> Image.Image:
     """Itself; ValueError for one that no square can be cut out of in reasonable memory."""
     if max(image.size) > SLIM * min(image.size):
         raise ValueError(
-            f"{image.width} × {image.height} pixels; takes up to {SLIM} times as many one way as "
-            "the other"
+            f"{image.width} × {image.height} pixels; takes "
+            f"up to {SLIM} times as many one way as the other"
         )
     return image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says; itself where that is damaged or says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged pixels are found, and named, by what follows
+        return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -116,10 +125,10 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def read_image(path: str | Path) -> Tensor:
-    """An image file as (3, H, W) uint8, turned to RGB, 16 bits scaled.
+def read_image(path: str | Path, *, turn: bool = True) -> Tensor:
+    """An image file as (3, H, W) uint8, upright, turned to RGB, 16 bits scaled.
 
-    Raises ValueError naming an unreadable file.
+    `turn`: as of `decode`. Raises ValueError naming an unreadable file.
     """
     if is_plain(path):
         # torchvision's decoders: the same pixels, a JPEG's in half the time. What they refuse is
@@ -128,4 +137,4 @@ def read_image(path: str | Path) -> Tensor:
             pixels = decode_image(str(path))
             if pixels.dtype == torch.uint8:
                 return pixels
-    return torch.from_numpy(np.array(decode(path))).permute(2, 0, 1)
+    return torch.from_numpy(np.array(decode(path, turn=turn))).permute(2, 0, 1)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -21,8 +22,8 @@ class Pictures(Sequence):
     An index gives (3, H, W), a slice (N, 3, H, W).
     """
 
-    def __init__(self, files: Sequence[Path], size: int):
-        self.files, self.size = list(files), size
+    def __init__(self, files: Sequence[Path], size: int, turn: bool = True):
+        self.files, self.size, self.turn = list(files), size, turn
 
     def __len__(self) -> int:
         return len(self.files)
@@ -35,7 +36,7 @@ class Pictures(Sequence):
                 if images
                 else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
             )
-        return fit(read_image(self.files[index]), self.size)
+        return fit(read_image(self.files[index], turn=self.turn), self.size)
 
 
 def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pictures]:
@@ -56,7 +57,8 @@ def outside(
     used = {*table["upper"], *table["lower"]}
     free = [path for path in validation["path"] if "/".join(Path(path).parts[-2:]) not in used]
     order = stream(seed, "outside").permutation(len(free))[:count]
-    return Pictures([Path(free[i]) for i in order], image_size)
+    turn = bool(np.all(validation.get("turned", True)))
+    return Pictures([Path(free[i]) for i in order], image_size, turn)
 
 
 def swap(images: Tensor, others: Tensor, zone: DeadZone) -> tuple[Tensor, Tensor]:

@@ -7,25 +7,23 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tf
 
-MEAN, STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet's, as the paper's network takes them
+# ImageNet's, as the paper's network takes them.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP_ASPECT = (0.8, 1.25)
 
 
 def fit(image: Tensor, size: int) -> Tensor:
     """(3, H, W) uint8 as (3, size, size).
 
-    Unchanged where it fits, else by torchvision's Resize and CenterCrop.
-
-    As the paper's evaluation: the shorter side becomes 256/224 of `size`, then the middle is cut
-    out.
+    Unchanged where it fits. Else as the authors' loader does it, by torchvision's Resize and
+    CenterCrop of a Pillow image: the shorter side becomes 256/224 of `size`, then the middle is cut
+    out. (Resize of a tensor rounds otherwise.)
     """
     if image.shape[1:] == (size, size):
         return image
     shorter = round(size * 256 / 224)
-    return tf.center_crop(tf.resize(image, [shorter], antialias=True), [size, size])
+    picture = tf.resize(tf.to_pil_image(image), [shorter])
+    return tf.pil_to_tensor(tf.center_crop(picture, [size, size]))
 
 
 def normalise(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

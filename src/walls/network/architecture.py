@@ -54,9 +54,8 @@ def vgg(
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(conv.bias)
         layers += [conv, nn.BatchNorm2d(out)] if batch_norm else [conv]
-        layers.append(
-            nn.ReLU(inplace=True)
-        )  # as torchvision: a quarter of the time goes into its copies
+        # In place, as torchvision's: a quarter of the time goes into its copies.
+        layers.append(nn.ReLU(inplace=True))
         channels = out
     features = nn.Sequential(*layers)
     rows = geometry.dead_zone(features, image_size, wall_rows).map_rows

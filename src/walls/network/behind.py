@@ -78,14 +78,14 @@ def behind(
             image_rows = rows if seen_rows is not None else 2 * rows
         if seen_rows is None and image_rows % 2:
             raise ValueError(
-                f"image_rows: got {image_rows}; takes an even number: two images, one above the "
-                "other"
+                f"image_rows: got {image_rows}; takes an even "
+                "number: two images, one above the other"
             )
         single = image_rows if seen_rows is not None else image_rows // 2
         if seen_rows is not None and seen_rows >= image_rows:
             raise ValueError(
-                f"seen_rows: got {seen_rows}; takes 1 to {image_rows - 1} of the image's "
-                f"{image_rows} rows"
+                f"seen_rows: got {seen_rows}; takes 1 to "
+                f"{image_rows - 1} of the image's {image_rows} rows"
             )
         size = (channels, single, columns if single == rows else single)
         return Behind(
@@ -225,8 +225,8 @@ class Behind(Classifier):
         if not isinstance(own, Tensor) or own.ndim != 2 or len(own) != len(seen):
             got = tuple(own.shape) if isinstance(own, Tensor) else type(own).__name__
             raise ValueError(
-                f"network: gives {got} for {len(seen)} images; takes one that gives logits "
-                "(N, classes)"
+                f"network: gives {got} for {len(seen)} images; "
+                "takes one that gives logits (N, classes)"
             )
         features, context = self.features.part(seen, hidden=False)
         with torch.enable_grad():

@@ -61,8 +61,8 @@ def load(path: Path, **expected) -> Classifier:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
             raise ValueError(
-                f"{path}: {ascii(name)[1:-1][:80]} holds numbers that are not finite; takes finite "
-                "weights"
+                f"{path}: {ascii(name)[1:-1][:80]} holds numbers "
+                "that are not finite; takes finite weights"
             )
     try:
         with torch.device("meta"):  # no memory, before the shapes are known to fit

@@ -44,8 +44,8 @@ class WallLinear(nn.Module):
                 for shape in (features.shape[1:], (channels, self.height, columns))
             )
             raise ValueError(
-                f"images: their features are {got}; takes images of which the backbone makes "
-                f"{takes}"
+                f"images: their features are {got}; takes "
+                f"images of which the backbone makes {takes}"
             )
         seen = features[:, :, : self.height - self.wall_rows]
         return nn.functional.linear(seen.flatten(1), self.weight.flatten(1), self.bias)
@@ -74,15 +74,22 @@ class Classifier(nn.Module):
     """A network split as f∘g, which computes its logits from the rows its head can see alone.
 
     `features` (g) maps images (N, 3, H, W) to **B** (N, C, h, w); `head` (f) maps **B** to logits
-    (N, classes). Calling the model crops every layer to the rows needed (geometry.py): exact,
-    cheaper, and with batch norm the only way to train that never reads the dead zone. Saliency maps
-    take the full-height `features(images)`.
+    (N, classes). In training, and where `scores` are asked for, every layer is cropped to the rows
+    needed (geometry.py): exact, cheaper, and with batch norm the only way to train that never reads
+    the dead zone. Otherwise the features have their full height, so that whatever hooks a layer
+    sees all of it. Raises ValueError where `wall_rows` isn't that of the head's `WallLinear`.
     """
 
     def __init__(
         self, features: nn.Module, head: nn.Module, wall_rows: int, config: dict | None = None
     ):
         super().__init__()
+        for layer in head.modules():
+            if isinstance(layer, WallLinear) and layer.wall_rows != wall_rows:
+                raise ValueError(
+                    f"wall_rows: got {wall_rows}, and the head's WallLinear has "
+                    f"{layer.wall_rows}; takes the same number twice"
+                )
         self.features = features
         self.head = head
         self.wall_rows = wall_rows
@@ -106,25 +113,35 @@ class Classifier(nn.Module):
         return image_rows
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.seen_features(images))
+        if self.training:
+            return self.scores([images])
+        return self.logits(*self.cut(images))
 
     def cut(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """**B** at full height, and what f reads besides it.
 
         That is a transformer's class token; here None.
         """
-        return self.features(images), None
+        return self.features(_unharmed(images, self.features)), None
 
     def logits(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         """f(**B**): (N, classes), given what `cut` returned."""
-        return self.head(features)
+        return self.head(_unharmed(features, self.head))
 
     def scores(self, parts: Sequence[Tensor]) -> Tensor:
         """Logits of all parts' images, from the rows that the head sees.
 
         Its weights are read once.
         """
-        return self.head(torch.cat([self.seen_features(part) for part in parts]))
+        rows = self.seen_features if self._reads_cropped else lambda images: self.cut(images)[0]
+        return self.head(torch.cat([rows(part) for part in parts]))
+
+    @property
+    def _reads_cropped(self) -> bool:
+        """Whether the head takes the rows above the wall alone: it reads them by WallLinear."""
+        layers = geometry.flatten(self.head)
+        first = next((layer for layer in layers if not geometry.rowwise(layer)), None)
+        return not self.wall_rows or isinstance(first, WallLinear)
 
     def divide(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The rows above the dead zone, and the dead zone."""
@@ -144,10 +161,16 @@ class Classifier(nn.Module):
         if not self.wall_rows:
             return self.features(images)
         rows = self.zone(images.shape[2]).rows
-        x = images[:, :, : rows[0]]
+        x = _unharmed(images, self.features)[:, :, : rows[0]]
         for layer, needed in zip(geometry.flatten(self.features), rows[1:], strict=True):
             x = _top_rows(layer, x, needed)
         return x
+
+
+def _unharmed(tensor: Tensor, module: nn.Module) -> Tensor:
+    """Itself, or a copy where the module's first layer works in place."""
+    first = next(layer for layer in module.modules() if next(layer.children(), None) is None)
+    return tensor.clone() if getattr(first, "inplace", False) else tensor
 
 
 def _top_rows(layer: nn.Module, x: Tensor, needed: int) -> Tensor:

@@ -179,9 +179,8 @@ def _from(graph: fx.Graph, node: fx.Node) -> fx.Graph | None:
             waiting.extend(one.all_input_nodes)
     for old in graph.nodes:
         if old in needed and _is_batch_size(old):
-            new[old] = rest.call_method(
-                "size", (new[node], 0)
-            )  # how many images: **B** knows it too
+            # How many images there are, **B** knows too.
+            new[old] = rest.call_method("size", (new[node], 0))
         elif old in needed:
             new[old] = rest.node_copy(old, lambda n: new[n])
     return rest

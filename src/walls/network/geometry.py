@@ -13,26 +13,9 @@ from pathlib import Path
 
 from torch import nn
 
-# Row i of the output depends on row i of the input alone.
-ROWWISE = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softplus,
-    nn.Hardswish,
-    nn.Hardtanh,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.BatchNorm2d,
-)
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+# Of torch's activations, those that aren't element-wise: they look along a dimension.
+NOT_ELEMENTWISE = {"GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin"}
 
 
 @dataclass(frozen=True)
@@ -199,8 +182,8 @@ def _heights(features: nn.Module, image_rows: int) -> tuple[list[nn.Module], lis
         heights.append(_out_rows(layer, heights[-1]))
     if min(heights) < 1:
         raise ValueError(
-            f"image_size: got {image_rows}; takes an image that the backbone's poolings leave a "
-            "row of"
+            f"image_size: got {image_rows}; takes an image "
+            "that the backbone's poolings leave a row of"
         )
     return layers, heights
 
@@ -231,9 +214,22 @@ def _window(layer: nn.Module) -> tuple[int, int, int, int]:
     return kernel, stride, _pair(padding), dilation
 
 
+def rowwise(layer: nn.Module) -> bool:
+    """Whether row i of a layer's output depends on row i of its input alone.
+
+    True of batch norm, dropout and every element-wise activation of torch. A subclass may do
+    anything, and counts as not.
+    """
+    kind = type(layer)
+    if kind.__module__ == "torch.nn.modules.activation":
+        return kind.__name__ not in NOT_ELEMENTWISE
+    dropout = kind.__module__ == "torch.nn.modules.dropout"
+    return dropout or kind in (nn.Identity, nn.BatchNorm2d)
+
+
 def _out_rows(layer: nn.Module, rows: int) -> int:
     """Height of a layer's output; ValueError for a layer whose rows can't be followed."""
-    if type(layer) in ROWWISE:
+    if rowwise(layer):
         return rows
     if type(layer) not in WINDOWED:
         raise ValueError(
@@ -242,8 +238,8 @@ def _out_rows(layer: nn.Module, rows: int) -> int:
         )
     if getattr(layer, "padding_mode", "zeros") == "circular":
         raise ValueError(
-            "Conv2d with circular padding mixes the top and bottom rows; a dead zone takes other "
-            "paddings"
+            "Conv2d with circular padding mixes the top and "
+            "bottom rows; a dead zone takes other paddings"
         )
     if isinstance(layer, nn.Conv2d) and layer.padding == "same":
         return rows

@@ -92,8 +92,8 @@ class Rearranged(Layout):
             whole = in_range and torch.equal(taken.double(), mapped.flatten())
             if not whole or len(taken.unique()) != len(taken):
                 raise ValueError(
-                    "reshape: changes the features' values; takes a function that only "
-                    "rearranges them"
+                    "reshape: changes the features' values; "
+                    "takes a function that only rearranges them"
                 )
             free = torch.ones(count, dtype=torch.bool)
             free[taken] = False
@@ -112,8 +112,8 @@ class Rearranged(Layout):
         if not isinstance(mapped, Tensor) or mapped.ndim != 4 or mapped.shape[0] != 1:
             got = tuple(mapped.shape) if isinstance(mapped, Tensor) else type(mapped).__name__
             raise ValueError(
-                f"reshape: makes {got} of features {tuple(numbered.shape)}; takes a function to "
-                "(N, C, h, w)"
+                f"reshape: makes {got} of features "
+                f"{tuple(numbered.shape)}; takes a function to (N, C, h, w)"
             )
         return mapped
 
@@ -147,9 +147,8 @@ def layout_of(
                 return Tokens(prefix, columns)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
     raise ValueError(
-        f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), tokens of a square "
-        "grid, "
-        "or reshape=, a function to (N, C, h, w)"
+        f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), "
+        "tokens of a square grid, or reshape=, a function to (N, C, h, w)"
     )
 
 

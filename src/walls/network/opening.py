@@ -59,8 +59,8 @@ def inside(network: nn.Module) -> nn.Module:
         raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
     if isinstance(network, torch.jit.ScriptModule):
         raise ValueError(
-            "network: got TorchScript, whose layers can't be cut; takes the nn.Module that it "
-            "was made from"
+            "network: got TorchScript, whose layers can't be "
+            "cut; takes the nn.Module that it was made from"
         )
     return network
 
@@ -136,8 +136,8 @@ def would_do(network: nn.Module, sample: Tensor, below: str | None = None) -> st
         listed = ", ".join(name for name in names if name in shown)
         return f"takes {listed}{', …' if len(names) > NAMED else ''}"
     return (
-        "takes a network that torch.fx traces, or None of one with forward_features and "
-        "forward_head"
+        "takes a network that torch.fx traces, or None "
+        "of one with forward_features and forward_head"
     )
 
 
@@ -153,8 +153,8 @@ def features_of(network: nn.Module, backbone: Half, sample: Tensor, argument: st
     except Exception as error:  # whatever the network's own code raises
         size = " × ".join(map(str, sample.shape[1:]))
         raise ValueError(
-            f"network: fails on an image of {size} ({first_line(error)}); takes {argument}= for "
-            "another height"
+            f"network: fails on an image of {size} "
+            f"({first_line(error)}); takes {argument}= for another height"
         ) from None
 
 

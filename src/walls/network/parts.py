@@ -121,8 +121,8 @@ class Head(PooledHead):
         if features.ndim != 4 or features.shape[2] not in self.rows:
             got = tuple(features.shape)
             raise ValueError(
-                f"features: got {got}; takes (N, C, h, w) with {self.rows[1]} rows, or the "
-                f"{self.rows[0]} seen"
+                f"features: got {got}; takes (N, C, h, w) with "
+                f"{self.rows[1]} rows, or the {self.rows[0]} seen"
             )
         if context is None and self.context:
             raise ValueError(

@@ -204,8 +204,8 @@ def _timm(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Modu
     """One of timm's networks, and its recipe as timm resolves it."""
     if not timm.is_model(model):
         raise ValueError(
-            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; takes a name of "
-            "timm.list_models()"
+            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; "
+            "takes a name of timm.list_models()"
         )
     network = _made(
         f"timm:{model}",

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from walls.paper.table1 import PAPER
+from walls.paper.table1 import PAPER_TABLE
 
 ACTIVE = 0.05  # an image whose µ exceeds this is highlighted behind the wall
 MOST = 0.5  # the share of images that must be, with its 95% interval
@@ -169,8 +169,8 @@ def highlighted(found: Findings, method: str) -> Judged:
     The share with µ > ACTIVE has its interval above MOST.
     """
     said, verdicts, paper = [], [], []
-    for dataset in PAPER:
-        paper.append("{:.1f} ± {:.1f}".format(*PAPER[dataset][method]))
+    for dataset in PAPER_TABLE:
+        paper.append("{:.1f} ± {:.1f}".format(*PAPER_TABLE[dataset][method]))
         own = found.activity["method"] == method
         mu = found.activity[own & (found.activity["dataset"] == dataset)]["mu"]
         if mu.empty:
@@ -186,7 +186,7 @@ def highlighted(found: Findings, method: str) -> Judged:
     return Judged("µ×100 = " + ", ".join(paper), "; ".join(said) or "no images", verdict)
 
 
-for _method in PAPER["stack-mix"]:
+for _method in PAPER_TABLE["stack-mix"]:
     if _method != "HiResCAM":
         claim(
             f"highlights-{_method.lower()}",
@@ -208,9 +208,12 @@ for _method in PAPER["stack-mix"]:
 )
 def datasets_agree(found: Findings) -> Judged:
     """Spearman's ρ of the methods' means on the two datasets is AGREE or more."""
-    own = found.activity[found.activity["method"].isin(PAPER["stack-mix"])]
+    own = found.activity[found.activity["method"].isin(PAPER_TABLE["stack-mix"])]
     means = own.groupby(["method", "dataset"])["mu"].mean().unstack("dataset").dropna()
-    theirs = ([PAPER[dataset][method][0] for method in PAPER[dataset]] for dataset in PAPER)
+    theirs = (
+        [PAPER_TABLE[dataset][method][0] for method in PAPER_TABLE[dataset]]
+        for dataset in PAPER_TABLE
+    )
     paper = f"ρ = {stats.spearmanr(*theirs).statistic:.2f}"
     if means.shape[1] < 2 or len(means) < 4:
         return Judged(paper, "fewer than two datasets or four methods", UNTESTED)
@@ -263,9 +266,8 @@ def follows_upper(found: Findings) -> Judged:
     keys = ("images", "lower_changed", "upper_changed", "upper_changed_class")
     images, lower, upper, classes = (sum(count[key] for count in counts) for key in keys)
     ours = (
-        f"another lower part: {lower} of {images} changed; another upper part: {upper} of "
-        f"{images}, "
-        f"{classes} to another class"
+        f"another lower part: {lower} of {images} changed; another "
+        f"upper part: {upper} of {images}, {classes} to another class"
     )
     return Judged("by construction", ours, HOLDS if lower == 0 and upper == images else FAILS)
 

@@ -1,5 +1,7 @@
 """What notebook 7 draws: Figures 1 and 5, every image's activity, EigenCAM's signs."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,13 +9,16 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from walls.figures.pictures import bare, dead_band, grid, show
+from walls.figures.pictures import bare, dead_band, grid, saliency_grid, show
 from walls.figures.style import DEAD, SEEN, WIDTH
 from walls.network.geometry import DeadZone
+from walls.paper.results import Maps
+from walls.saliency.activity import upscale
 
 
-def example(image: Tensor, raw: Tensor, upscaled: Tensor, zone: DeadZone, method: str) -> Figure:
+def example(image: Tensor, raw: Tensor, zone: DeadZone, method: str) -> Figure:
     """Figure 1: an image, its raw saliency map (h, w), and the upscaled one laid over it."""
+    (upscaled,) = upscale(raw[None], zone.image_rows)
     seen = zone.rows[-1]
     figure, (axes,) = grid(1, 3)
     show(axes[0], image, zone)
@@ -30,12 +35,31 @@ def example(image: Tensor, raw: Tensor, upscaled: Tensor, zone: DeadZone, method
     return figure
 
 
+def map_grid(
+    parts: Sequence[Maps], count: int, zone: DeadZone, methods: Sequence[str] | None = None
+) -> Figure:
+    """Figures 7 to 9: the first `count` images of every dataset, with the maps of all `methods`."""
+    methods = methods or parts[0].methods
+    pictures = [image for part in parts for image in part.pictures[:count]]
+    laid = {
+        method: [
+            upscale(raw[None], zone.image_rows)[0]
+            for part in parts
+            for raw in part.raw[method][:count]
+        ]
+        for method in methods
+    }
+    classes = [name for part in parts for name in part.classes[:count]]
+    mu = pd.concat([part.mu.head(count) for part in parts])
+    return saliency_grid(pictures, laid, classes, zone, mu)
+
+
 def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
     """What the sign of EigenCAM's singular vector does.
 
     Every image's μ×100 for the library's sign and for both.
 
-    `activity`: long, with dataset, method, mu. `paper`: table1.PAPER.
+    `activity`: long, with dataset, method, mu. `paper`: table1.PAPER_TABLE.
     """
     labels = {
         "EigenCAM": "as the SVD\nreturns it",

@@ -1,11 +1,47 @@
 """What notebook 7 collects and writes: the stages' figures, metrics, histories."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import load_file
+from torch import Tensor
 
 from walls.base import files
+from walls.images import stacked
+
+
+@dataclass(frozen=True)
+class Maps:
+    """One dataset's images and what the evaluation made of them."""
+
+    dataset: str
+    classes: list[str]
+    pictures: stacked.Pictures
+    raw: dict[str, Tensor]  # {method: (N, h, w)}
+    mu: pd.DataFrame  # an image per row, a method per column; in [0, 1], NaN for an empty map
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, as they were evaluated."""
+        return list(self.raw)
+
+    def typical(self) -> tuple[str, int]:
+        """The first method with a map, and the image whose µ is nearest its third quartile."""
+        method = next(name for name in self.methods if self.mu[name].notna().any())
+        mu = self.mu[method]
+        return method, int((mu - mu.quantile(0.75)).abs().idxmin())
+
+
+def maps(runs: Path, dataset: str, image_size: int) -> Maps:
+    """The stages' results of one dataset, from their folders below `runs`."""
+    folder = runs / f"cams-{dataset}"
+    manifest, pictures = stacked.read(runs / "stacks", dataset, image_size)
+    activity, raw = pd.read_csv(folder / "activity.csv"), load_file(folder / "maps.safetensors")
+    mu = activity.pivot(index="image", columns="method", values="mu")
+    order = {method: raw[method] for method in dict.fromkeys(activity["method"])}
+    return Maps(dataset, list(manifest["class"]), pictures, order, mu)
 
 
 def collect(runs: Path, folder: Path) -> list[str]:

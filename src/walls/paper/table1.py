@@ -10,7 +10,7 @@ from walls.saliency.activity import uniform_activity
 from walls.saliency.statistics import tabulate
 
 # Table 1 of the paper: µ×100, mean and standard deviation over 100 images.
-PAPER = {
+PAPER_TABLE = {
     "stack-mix": {
         "GradCAM": (22.7, 13.4),
         "GradCAM++": (28.8, 8.1),
@@ -43,7 +43,7 @@ def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """
     table = tabulate(activity, seed)
     paper = [
-        PAPER.get(row.dataset, {}).get(row.method, (math.nan, math.nan))
+        PAPER_TABLE.get(row.dataset, {}).get(row.method, (math.nan, math.nan))
         for row in table.itertuples()
     ]
     return table.assign(paper_mean=[mean for mean, _ in paper], paper_std=[std for _, std in paper])

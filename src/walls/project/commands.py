@@ -109,9 +109,8 @@ def parser() -> argparse.ArgumentParser:
         train,
         "train",
         "train one network on every device there is",
-        "Started by "
-        "`accelerate launch -m walls train WHICH` or torchrun, after `dvc repro wall "
-        "data`; the next `dvc repro` takes the finished weights.",
+        "Started by `accelerate launch -m walls train WHICH` or torchrun, after "
+        "`dvc repro wall data`; the next `dvc repro` takes the finished weights.",
     )
     added.add_argument("which", metavar="WHICH", help="masked or baseline")
     command(summary, "summary", "print what the last run found, and what it took")
@@ -130,9 +129,8 @@ def parser() -> argparse.ArgumentParser:
         verify,
         "verify",
         "compare a run with the committed results",
-        "Without folders, "
-        "runs what is committed anew, in a clone that is deleted again. Exit code: 0 they "
-        "agree, 1 they don't, 2 there is nothing to compare, 130 stopped.",
+        "Without folders, runs what is committed anew, in a clone that is deleted again. "
+        "Exit code: 0 they agree, 1 they don't, 2 there is nothing to compare, 130 stopped.",
     )
     added.add_argument(
         "folder",
@@ -158,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return asked.function(asked) or 0
     except (ValueError, OSError) as error:
-        if int(os.environ.get("RANK", 0)) == 0:  # of several processes, one speaks
+        if int(os.environ.get("RANK", 0)) == 0:  # of several processes, the first one
             print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -100,8 +100,8 @@ def committed(root: Path, revision: str = "HEAD") -> Read:
         )
         if done.returncode:
             raise ValueError(
-                f"{name}: not committed here ({done.stderr.strip()}); takes a git checkout of the "
-                "project"
+                f"{name}: not committed here ({done.stderr.strip()}); "
+                "takes a git checkout of the project"
             )
         return done.stdout
 
@@ -244,11 +244,8 @@ def activity_cells(theirs: Read, ours: Read) -> Iterator[Check]:
             for cell in CELLS
             if not (math.isnan(x[cell]) and math.isnan(y[cell]))
         }
-        wrong = [
-            f"{cell} {y[cell]:.4g}"
-            for cell, distance in far.items()
-            if not distance <= allowed + 1e-4
-        ]  # four decimals
+        reach = allowed + 1e-4  # the files have four decimals
+        wrong = [f"{cell} {y[cell]:.4g}" for cell, distance in far.items() if not distance <= reach]
         fixed = ["images", "paper_mean", "paper_std"]
         wrong += [
             f"{cell} {y[cell]:.4g}" for cell in fixed if not _close(float(x[cell]), float(y[cell]))

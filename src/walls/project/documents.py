@@ -100,8 +100,8 @@ def filled(
             raise ValueError(f"{name}: nothing writes the block {block}; takes {', '.join(KNOWN)}")
         if bool(slash) != (opened is not None) or (slash and block != opened):
             raise ValueError(
-                f"{name}: the block {opened or block} is not closed, or not opened; takes a pair "
-                "of markers"
+                f"{name}: the block {opened or block} is not "
+                "closed, or not opened; takes a pair of markers"
             )
         opened = None if slash else block
     if opened:

@@ -73,7 +73,7 @@ def took() -> str:
     """The last run's stages, their seconds and memory, in a sentence."""
     noted = entries()
     if not noted:
-        return "a time that nobody noted."
+        return "a time that was not recorded."
     minutes = sum(entry["seconds"] for entry in noted.values()) / 60
     most = max(entry["memory"] for entry in noted.values())
     stages = ", ".join(f"{stage} {entry['seconds']:.0f} s" for stage, entry in noted.items())
@@ -108,16 +108,16 @@ def table() -> str | None:
     for stage, entry in noted.items():
         lines.append(
             f"| `{stage}` | {entry['seconds']:.0f} s | {entry['memory']} MB | {sizes[stage]:.1f} "
-            "MB | "
-            f"[{notebooks[stage].stem}](rendered/{notebooks[stage].name}) `{entry['notebook']}` |"
+            f"MB | [{notebooks[stage].stem}](rendered/{notebooks[stage].name}) "
+            f"`{entry['notebook']}` |"
         )
     total, most = (
         sum(e["seconds"] for e in noted.values()) / 60,
         max(e["memory"] for e in noted.values()),
     )
     lines.append(
-        f"| all: `dvc repro --force` | {total:.0f} min | {most} MB | {sum(sizes.values()):.0f} MB "
-        "| |"
+        f"| all: `dvc repro --force` | {total:.0f} min "
+        f"| {most} MB | {sum(sizes.values()):.0f} MB | |"
     )
     lines += ["", "Memory: of the largest process, at its peak."]
     return "\n".join(lines)

@@ -17,6 +17,6 @@ def show() -> None:
     print(f"The paper's claims: {verdicts_words(claims)}.")
     print(f"It took {log.took()}")
     print(
-        "Open rendered/7_paper.ipynb (every figure and claim), figures/table1.md (the table), or "
-        "`make site`."
+        "Open rendered/7_paper.ipynb (every figure and claim), "
+        "figures/table1.md (the table), or `make site`."
     )

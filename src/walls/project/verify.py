@@ -50,8 +50,9 @@ def report(checks: list[Check]) -> str:
     table = pd.DataFrame(checks).astype({"committed": str, "here": str})
     table["agrees"] = table["agrees"].map({True: "yes", False: "NO"})
     parts = [
-        "## "
-        f"{topic}\n\n{group.drop(columns='topic').to_markdown(index=False, disable_numparse=True)}"
+        f"## {topic}\n"
+        "\n"
+        f"{group.drop(columns='topic').to_markdown(index=False, disable_numparse=True)}"
         for topic, group in table.groupby("topic", sort=False)
     ]
     wrong = [f"{check.topic}, {check.what}" for check in checks if not check.agrees]
@@ -72,8 +73,8 @@ def rerun(root: Path, folder: Path) -> str:
     )
     if head.returncode:
         raise ValueError(
-            f"{root}: no git checkout ({head.stderr.strip()}); takes one, or the folder of another "
-            "run"
+            f"{root}: no git checkout ({head.stderr.strip()}); "
+            "takes one, or the folder of another run"
         )
     commit = head.stdout.strip()
     subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(root), str(folder)], check=True)

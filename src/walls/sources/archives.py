@@ -41,15 +41,14 @@ class Zip:
                 r"[/\\]|[A-Za-z]:", member.filename
             ):
                 raise ValueError(
-                    f"data.root: {path} holds {shown(member.filename)[:200]}, which leaves the "
-                    "archive; "
-                    "takes another copy"
+                    f"data.root: {path} holds {shown(member.filename)[:200]}, "
+                    "which leaves the archive; takes another copy"
                 )
         size = sum(member.file_size for member in members)
         if size > SWELL * path.stat().st_size:
             raise ValueError(
-                f"data.root: {path} would unpack to {size / 2**20:.0f} MiB, over {SWELL} times its "
-                "size"
+                f"data.root: {path} would unpack to "
+                f"{size / 2**20:.0f} MiB, over {SWELL} times its size"
             )
         names = [member.filename for member in members if not member.is_dir()]
         tops = [
@@ -90,8 +89,8 @@ class Folder:
         ]
         if not tops:
             raise ValueError(
-                f"data.root: {path} holds no {marker}; takes the public archive or its unpacked "
-                "folder"
+                f"data.root: {path} holds no {marker}; takes "
+                "the public archive or its unpacked folder"
             )
         self.top = tops[0]
         found = (file for pattern in patterns for file in self.top.glob(pattern))

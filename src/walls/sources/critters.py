@@ -295,8 +295,8 @@ def _stack(
     _check(species, size)
     if not 1 <= edge <= size - 4:
         raise ValueError(
-            f"edge: got {edge}; takes 1 to {size - 4}, which leaves a row above and 4 below of "
-            f"{size}"
+            f"edge: got {edge}; takes 1 to {size - 4}, "
+            f"which leaves a row above and 4 below of {size}"
         )
     streams = _streams(seed, "stack", index, attempt)
     light = _light(streams[LIGHT], size)

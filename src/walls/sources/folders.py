@@ -5,9 +5,11 @@ Every file is looked at (reading.inspect), none rewritten.
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from walls.base import messages
 from walls.images import reading
 from walls.sources.listing import SPLITS, Listing
 
@@ -20,16 +22,19 @@ def photographs(root: Path, seed: int, val_count: int | None) -> Listing:
     An image's place in the order is drawn from its name, so that a new image displaces at most one.
     """
     files: dict[str, dict[str, list[str]]] = {split: {} for split in SPLITS}
-    for key, found in images_by_class(root).items():
+    by_class = images_by_class(root)
+    if not by_class:
+        raise ValueError(f"data.root: no class folders in {root}; takes CLASS/IMAGE")
+    tell_left_out("data.root", [path for key in by_class for path in files_in(root / key)])
+    for key, found in by_class.items():
         if not found:
             raise ValueError(f"data.root: {root / key} holds no image; takes CLASS/IMAGE")
         drawn = sorted(found, key=lambda path: _lot(seed, path))
         count = max(2, len(drawn) // 5) if val_count is None else val_count
         if len(drawn) <= count:
             raise ValueError(
-                f"data.root: {root / key} holds too few images ({len(drawn)}); takes {count} to "
-                "validate on "
-                "and one to train on"
+                f"data.root: {root / key} holds too few images ({len(drawn)}); "
+                f"takes {count} to validate on and one to train on"
             )
         files["val"][key], files["train"][key] = drawn[:count], drawn[count:]
     return Listing(str(root), files, str, lambda key: True, refer)
@@ -73,12 +78,25 @@ def subfolders(folder: Path) -> list[str]:
 
 def images_in(folder: Path) -> list[str]:
     """Image files; links that lead nowhere are refused by name where they are read."""
+    return [path for path in files_in(folder) if path.lower().endswith(reading.IMAGE_FILES)]
+
+
+def files_in(folder: Path) -> list[str]:
+    """Files of any kind, and links that lead to none."""
     return sorted(
-        entry.path
-        for entry in _entries(folder)
-        if entry.name.lower().endswith(reading.IMAGE_FILES)
-        and (entry.is_symlink() or _is(entry.is_file, entry))
+        entry.path for entry in _entries(folder) if entry.is_symlink() or _is(entry.is_file, entry)
     )
+
+
+def tell_left_out(where: str, files: Iterable[str | Path]) -> None:
+    """Print how many of these files, but for hidden ones, are of kinds that aren't read."""
+    others = [Path(file) for file in files if not str(file).lower().endswith(reading.IMAGE_FILES)]
+    endings = Counter(file.suffix.lower() or "no ending" for file in others if file.name[0] != ".")
+    if endings:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+        print(
+            messages.shown(f"{where}: left out {endings.total()} files that are not read: {kinds}")
+        )
 
 
 def _is(kind: Callable[[], bool], entry: os.DirEntry) -> bool:

@@ -77,9 +77,8 @@ def imagenet(root: Path) -> Listing:
         for key in files[split]:
             if not WNID.fullmatch(key):
                 raise ValueError(
-                    f"data.root: {root / split / key} is no WNID (n and eight digits); takes "
-                    "those, or another "
-                    "data.name"
+                    f"data.root: {root / split / key} is no WNID (n and "
+                    "eight digits); takes those, or another data.name"
                 )
     wnids = sorted(files["train"])
     words = {}
@@ -109,8 +108,8 @@ def _flat_validation(val: Path, root: Path) -> dict[str, list[str]]:
             match = re.fullmatch(r"ILSVRC2012_val_(\d{8})", stem)
             if not match or not 1 <= int(match[1]) <= len(truth):
                 raise ValueError(
-                    f"data.root: {file} is none of the {len(truth)} validation images that the "
-                    "devkit lists"
+                    f"data.root: {file} is none of the {len(truth)} "
+                    "validation images that the devkit lists"
                 )
             wnid = truth[int(match[1]) - 1]
         found.setdefault(wnid, []).append(file)
@@ -126,9 +125,8 @@ def _devkit(root: Path) -> list[str]:
     places = [place for folder in folders for place in sorted(root.glob(folder + name))]
     if not places:
         raise ValueError(
-            f"data.root: {root / 'val'} is flat, its names hold no WNIDs, and {root} holds no "
-            f"{name}; takes "
-            "val/WNID/*.JPEG, or the devkit beside val"
+            f"data.root: {root / 'val'} is flat, its names hold no WNIDs, and {root} "
+            f"holds no {name}; takes val/WNID/*.JPEG, or the devkit beside val"
         )
     meta = places[0].with_name("meta.mat")
     try:
@@ -137,11 +135,11 @@ def _devkit(root: Path) -> list[str]:
             int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in np.atleast_1d(synsets)
         }
         return [wnids[int(line)] for line in places[0].read_text().split()]
-    except Exception as error:  # scipy raises what it likes on what is no .mat file
+    except Exception as error:  # scipy raises many kinds for what is no .mat file
         reason = str(error).split("\n")[0][:200]
         raise ValueError(
-            f"data.root: {meta} and {name} can't be read together ({type(error).__name__}: "
-            f"{reason})"
+            f"data.root: {meta} and {name} can't be read "
+            f"together ({type(error).__name__}: {reason})"
         ) from None
 
 

@@ -53,6 +53,7 @@ class Source:
     endless: bool  # so that "all images" means nothing
     empty: bool  # no images at all: models and stacks come from elsewhere
     knows_animals: bool
+    turned: bool  # images as their EXIF orientation says, instead of as stored
 
 
 SOURCES: dict[str, Source] = {}
@@ -69,6 +70,7 @@ def source(
     endless: bool = False,
     empty: bool = False,
     knows_animals: bool = True,
+    turned: bool = True,
 ) -> Callable:
     """Register a function Request → rows under `name`."""
 
@@ -83,6 +85,7 @@ def source(
             endless,
             empty,
             knows_animals,
+            turned,
         )
         return function
 
@@ -113,11 +116,12 @@ def tiny_imagenet(request: Request) -> Iterable[tuple]:
 
 
 # A crop's least area is the paper's; a class has a thousandth of all images.
-@source("imagenet", root="needed", crop_area=(0.1, 1.0), class_images=(1281.167, 50))
+@source("imagenet", root="needed", crop_area=(0.1, 1.0), class_images=(1281.167, 50), turned=False)
 def imagenet(request: Request) -> Iterable[tuple]:
     """ILSVRC2012's standard tree.
 
-    val/ may be flat, its names with WNIDs or the devkit beside it.
+    val/ may be flat, its names with WNIDs or the devkit beside it. Images are taken as they are
+    stored, as torchvision's loader and the authors' take them: a few have an EXIF orientation.
     """
     from walls.sources import imagenet, listing
 

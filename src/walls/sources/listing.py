@@ -19,14 +19,12 @@ class Listing:
     """What a source holds, and how one of its files becomes part of a set."""
 
     root: str  # what errors call it
-    files: dict[
-        str, dict[str, list[str]]
-    ]  # split -> class -> its files, in the order in which they are taken
+    # split -> class -> its files, in the order in which they are taken
+    files: dict[str, dict[str, list[str]]]
     name: Callable[[str], str]  # class -> what people call it
     animal: Callable[[str], bool]
-    take: Callable[
-        [str, str, Path], str
-    ]  # file, "SPLIT/CLASS", the set's folder -> path for the manifest
+    # file, "SPLIT/CLASS", the set's folder -> path for the manifest
+    take: Callable[[str, str, Path], str]
 
 
 def taken(
@@ -67,20 +65,20 @@ def choose(
     if len(classes) < settings.classes:
         kind = "animals" if settings.animals else "classes"
         raise ValueError(
-            f"data.classes: got {settings.classes}; takes up to {len(classes)}, all the {kind} of "
-            f"{root}"
+            f"data.classes: got {settings.classes}; takes "
+            f"up to {len(classes)}, all the {kind} of {root}"
         )
     for key in classes:
         for split in SPLITS:
             if not files[split].get(key):
                 raise ValueError(
-                    f"data.root: {root} has no {split} image of class {key}; takes both splits of "
-                    "every class"
+                    f"data.root: {root} has no {split} image of "
+                    f"class {key}; takes both splits of every class"
                 )
         if len(files["val"][key]) < 2:
             raise ValueError(
-                f"data.root: {root} has one val image of class {key}; takes two, for STACK-MIX to "
-                "pair"
+                f"data.root: {root} has one val image of class "
+                f"{key}; takes two, for STACK-MIX to pair"
             )
     drawn = [classes[i] for i in sorted(random.permutation(len(classes))[: settings.classes])]
     chosen = []
@@ -90,8 +88,8 @@ def choose(
             count = len(found) if total is None else total // settings.classes
             if len(found) < count:
                 raise ValueError(
-                    f"data.{split}_images: got {total}, {count} a class; {root} has {len(found)} "
-                    f"of {key}"
+                    f"data.{split}_images: got {total}, {count} "
+                    f"a class; {root} has {len(found)} of {key}"
                 )
             chosen += [(split, label, key, file) for file in found[:count]]
     names = [listing.name(key) for key in drawn]

@@ -17,7 +17,8 @@ def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFr
 
     Returns the manifest, with the columns COLUMNS. All of it or nothing: the set that lay in
     `folder` is replaced at the end. Beside it source.json says what a training crop keeps of an
-    image. Raises ValueError, naming the file or folder, where the source can't give what is asked.
+    image, and whether images are turned as their EXIF orientation says. Raises ValueError, naming
+    the file or folder, where the source can't give what is asked.
     """
     source = SOURCES[settings.name]
     try:
@@ -26,7 +27,11 @@ def build(settings: Data, seed: int, image_size: int, folder: Path) -> pd.DataFr
             rows = source.rows(Request(settings, seed, image_size, random, partial))
             manifest = pd.DataFrame(list(rows), columns=COLUMNS)
             files.write_csv(manifest, partial / "manifest.csv")
-            about = {"name": settings.name, "crop_area": source.crop_area}
+            about = {
+                "name": settings.name,
+                "crop_area": source.crop_area,
+                "turned": source.turned,
+            }
             files.write_json(about, partial / "source.json")
     except ValueError as error:
         # One line, whatever is in a file's name.

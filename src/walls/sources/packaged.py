@@ -53,7 +53,7 @@ def files() -> list[Path]:
     )
     if not found:
         raise ValueError(
-            "networks.images: packaged photographs are foolbox's; pip install foolbox, or name a "
-            "folder"
+            "networks.images: packaged photographs are "
+            "foolbox's; pip install foolbox, or name a folder"
         )
     return found

@@ -45,36 +45,36 @@ class Data(Section):
         source = SOURCES[self.name]
         if source.most_classes and self.classes > source.most_classes:
             yield (
-                f"data.classes: got {self.classes}; takes 2 to {source.most_classes} with "
-                f"{self.name}"
+                f"data.classes: got {self.classes}; takes 2 "
+                f"to {source.most_classes} with {self.name}"
             )
         if source.root == "needed" and (self.root is None or not os.path.isdir(home(self.root))):
             got = "null" if self.root is None else f"{self.root}, which is no folder"
             yield (
-                f"data.root: got {got}; takes the path of a folder of images with "
-                f"data.name {self.name}"
+                f"data.root: got {got}; takes the path of a "
+                f"folder of images with data.name {self.name}"
             )
         elif self.root is not None and not os.path.exists(home(self.root)):
             yield (
-                f"data.root: got {self.root}, which isn't there; takes the path of a local "
-                "archive or folder"
+                f"data.root: got {self.root}, which isn't there; "
+                "takes the path of a local archive or folder"
             )
         if self.animals and not source.knows_animals:
             yield (
-                f"data.animals: got true; takes false with {self.name}, of whose classes nobody "
-                "knows which are animals"
+                f"data.animals: got true; takes false with {self.name}, "
+                "of whose classes nobody knows which are animals"
             )
         for key, least, word in (("train_images", 1, "one"), ("val_images", 2, "two")):
             count = getattr(self, key)
             if count is None and source.endless:
                 yield (
-                    f"data.{key}: got null; takes a number with {self.name}, of which there is no "
-                    "end"
+                    f"data.{key}: got null; takes a number with "
+                    f"{self.name}, of which there is no end"
                 )
             elif count is not None and count < least * self.classes:
                 yield (
-                    f"data.{key}: got {count}; takes at least {word} per class, "
-                    f"{least * self.classes}"
+                    f"data.{key}: got {count}; takes at least "
+                    f"{word} per class, {least * self.classes}"
                 )
         if source.empty and params.model.checkpoint is None:
             yield (

@@ -20,7 +20,7 @@ from walls.base import files
 from walls.base.messages import shown
 from walls.base.progress import track
 from walls.base.seeds import stream
-from walls.images.reading import read_image
+from walls.images.reading import IMAGE_FILES, read_image
 from walls.images.stacked import DATASETS
 from walls.images.transforms import fit
 from walls.network.geometry import DeadZone
@@ -42,7 +42,6 @@ COLUMNS = [
     "path",
 ]
 ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
-IMAGE_FILES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclass(frozen=True)
@@ -149,9 +148,8 @@ def _new_draws(
             used.add((draw.upper, draw.lower))
             yield attempt, draw
     raise ValueError(
-        f"{dataset} {place.index} ({place.name}): {ATTEMPTS} draws were refused or repeat an "
-        "earlier "
-        "one; takes more data.val_images, fewer stacks.images or fewer rejects"
+        f"{dataset} {place.index} ({place.name}): {ATTEMPTS} draws were refused or repeat "
+        "an earlier one; takes more data.val_images, fewer stacks.images or fewer rejects"
     )
 
 
@@ -160,15 +158,15 @@ def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
     table = pd.read_csv(path, keep_default_na=False, dtype=str)
     if list(table.columns) != ["dataset", "seed", "upper", "lower", "reason"]:
         raise ValueError(
-            f"{path.name}: got columns {', '.join(table.columns)}; takes dataset, seed, upper, "
-            "lower, reason"
+            f"{path.name}: got columns {', '.join(table.columns)}; "
+            "takes dataset, seed, upper, lower, reason"
         )
     found = {}
     for line, (dataset, seed, upper, lower, reason) in enumerate(table.values.tolist(), 2):
         if dataset not in DATASETS or not seed.isdigit() or not reason:
             raise ValueError(
-                f"{path.name}, line {line}: takes {' or '.join(DATASETS)}, a seed, two names and a "
-                "reason"
+                f"{path.name}, line {line}: takes "
+                f"{' or '.join(DATASETS)}, a seed, two names and a reason"
             )
         found[dataset, int(seed), upper, lower] = reason
     return found
@@ -182,9 +180,8 @@ def _places(manifest: pd.DataFrame, images: int, seed: int) -> list[Place]:
     manifest = manifest[manifest["animal"]]
     if manifest.empty:
         raise ValueError(
-            "data.classes: none of the classes is an animal; takes data.animals true, or ready "
-            "images "
-            "in stacks.mix_dir"
+            "data.classes: none of the classes is an animal; takes "
+            "data.animals true, or ready images in stacks.mix_dir"
         )
     names = manifest.groupby("label")["class"].first()
     counts = manifest["label"].value_counts()
@@ -223,12 +220,17 @@ def mixing(photographs: pd.DataFrame, zone: DeadZone, seed: int) -> Maker:
 
     def maker(place: Place, attempt: int) -> Draw:
         own = photographs[photographs["label"] == place.label]
+        turned = own.get("turned", pd.Series(True, own.index))
         random = stream(seed, "stack-mix", place.index, attempt)
-        pair = own.iloc[random.choice(len(own), 2, replace=False)]["path"]
-        upper, lower = ("/".join(Path(path).parts[-2:]) for path in pair)
+        pair = random.choice(len(own), 2, replace=False)
+        paths = own["path"].iloc[pair]
+        upper, lower = ("/".join(Path(path).parts[-2:]) for path in paths)
 
         def make() -> Tensor:
-            first, second = (fit(read_image(path), zone.image_rows) for path in pair)
+            first, second = (
+                fit(read_image(path, turn=bool(turn)), zone.image_rows)
+                for path, turn in zip(paths, turned.iloc[pair], strict=True)
+            )
             return stack(first, second, zone)
 
         return Draw(upper, lower, make)
@@ -267,12 +269,12 @@ def _photographs(folder: str | None, manifest: pd.DataFrame) -> pd.DataFrame:
     found = {key: files for key, files in found.items() if len(files) > 1 and key in first.index}
     if not found:
         raise ValueError(
-            f"stacks.photos: {folder} has two photographs of none of the classes; takes "
-            "CLASS/*.jpg, its "
-            f"folders named as the images' own, such as {keys[0] if keys else 'n01443537'}"
+            f"stacks.photos: {folder} has two photographs of none of "
+            "the classes; takes CLASS/*.jpg, its folders named as the "
+            f"images' own, such as {keys[0] if keys else 'n01443537'}"
         )
     larger = [
-        first.loc[key].to_dict() | {"path": file}
+        first.loc[key].to_dict() | {"path": file, "turned": True}
         for key, files in sorted(found.items())
         for file in files
     ]
@@ -300,8 +302,8 @@ def _ready(
         if dataset == "stack-mix" and image.shape[1:] != (size, size):
             got = f"{image.shape[2]} × {image.shape[1]}"
             raise ValueError(
-                f"stacks.mix_dir: {shown(file)} is {got}; takes {size} × {size}, cut at row "
-                f"{zone.seen_rows}"
+                f"stacks.mix_dir: {shown(file)} is {got}; takes "
+                f"{size} × {size}, cut at row {zone.seen_rows}"
             )
         place = Place(index, labels.get(name, -1), name)
         row = _row(
@@ -315,16 +317,17 @@ def _ready_files(dataset: str, source: Path) -> list[Path]:
 
     ValueError where there is none, or a name can't be kept.
     """
-    found = (file for file in source.rglob("*") if file.suffix.lower() in IMAGE_FILES)
     # macOS zips twins of every file: ._1.png
-    images = sorted(file for file in found if not file.name.startswith("."))
+    found = sorted(file for file in source.rglob("*") if not file.name.startswith("."))
+    images = [file for file in found if file.suffix.lower() in IMAGE_FILES]
+    folders.tell_left_out(str(source), [file for file in found if file.is_file()])
     odd = [file for file in images if os.fsencode(file) != str(file).encode(errors="replace")]
     if odd:
         raise ValueError(f"stacks: {shown(odd[0])} is not a name in UTF-8; takes another name")
     if not images:
-        kinds = ", ".join(IMAGE_FILES)
         raise ValueError(
-            f"stacks: {source} holds no {kinds} image; takes a folder of {dataset} images, or null"
+            f"stacks: {source} holds no image that can be read; "
+            f"takes a folder of {dataset} images, or null"
         )
     return images
 

@@ -105,11 +105,10 @@ class Painter:
         crop = self.crops.get(sample.name) or central(height, width)
         if crop.top + crop.size > height or crop.left + crop.size > width:
             raise ValueError(
-                f"{self.crops_name}, line {crop.line}: got rows {crop.top} to "
-                f"{crop.top + crop.size - 1} and "
-                f"columns {crop.left} to {crop.left + crop.size - 1}; takes a square inside "
-                f"{sample.name}, "
-                f"which has {height} rows and {width} columns"
+                f"{self.crops_name}, line {crop.line}: got rows {crop.top} "
+                f"to {crop.top + crop.size - 1} and columns {crop.left} to "
+                f"{crop.left + crop.size - 1}; takes a square inside "
+                f"{sample.name}, which has {height} rows and {width} columns"
             )
         self._record(sample, crop)
         square = tf.crop(image, crop.top, crop.left, crop.size, crop.size)
@@ -163,15 +162,13 @@ def read_crops(path: Path) -> dict[str, Crop]:
             or int(numbers[2]) < 1
         ):
             raise ValueError(
-                f"{path.name}, line {line}: takes a sample's name, and whole numbers of pixels: "
-                "top and left, "
-                "0 or more, and size, 1 or more"
+                f"{path.name}, line {line}: takes a sample's name, and whole "
+                "numbers of pixels: top and left, 0 or more, and size, 1 or more"
             )
         if sample in found:
             raise ValueError(
-                f"{path.name}, line {line}: {sample} stands on line {found[sample].line} already; "
-                "takes one "
-                "line per sample"
+                f"{path.name}, line {line}: {sample} stands on line "
+                f"{found[sample].line} already; takes one line per sample"
             )
         found[sample] = Crop(*map(int, numbers), line)
     return found
@@ -195,8 +192,8 @@ def load_pipeline(model: str):
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"stacks.generator: diffusers needs {' and '.join(missing)}; pip install "
-            f"{' '.join(missing)}"
+            "stacks.generator: diffusers needs "
+            f"{' and '.join(missing)}; pip install {' '.join(missing)}"
         )
     from diffusers import AutoPipelineForText2Image
 
@@ -211,9 +208,8 @@ def load_pipeline(model: str):
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).split("\n")[0]
         raise ValueError(
-            f"stacks.model: got {model}, which doesn't load ({reason}); takes the Hugging Face "
-            "name or the "
-            "folder of a text-to-image model, its weights in safetensors"
+            f"stacks.model: got {model}, which doesn't load ({reason}); takes the Hugging "
+            "Face name or the folder of a text-to-image model, its weights in safetensors"
         ) from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)

@@ -17,18 +17,18 @@ class Stacks(Section):
     mix_dir: takes("a folder of ready STACK-MIX images, or null to build them", Text | None)
     gen_dir: takes("a folder of ready STACK-GEN images, or null to draw them", Text | None)
     generator: takes(
-        "critters, diffusers, folder (the images of gen_dir), or null where the images have no "
-        "generator",
+        "critters, diffusers, folder (the images of "
+        "gen_dir), or null where the images have no generator",
         Literal["critters", "diffusers", "folder"] | None,
     )
     model: takes(
-        "a text-to-image model's Hugging Face name or folder with the generator diffusers, else "
-        "null",
+        "a text-to-image model's Hugging Face name or "
+        "folder with the generator diffusers, else null",
         Text | None,
     ) = None
     photos: takes(
-        "a folder CLASS/*.jpg of photographs to cut STACK-MIX from, for the classes it holds, or "
-        "null",
+        "a folder CLASS/*.jpg of photographs to cut "
+        "STACK-MIX from, for the classes it holds, or null",
         Text | None,
     ) = None
 
@@ -38,13 +38,13 @@ class Stacks(Section):
         empty = SOURCES[name].empty
         if empty and self.mix_dir is None:
             yield (
-                f"stacks.mix_dir: got null; takes a folder of ready images with data.name {name}, "
-                "which has none to cut"
+                "stacks.mix_dir: got null; takes a folder of ready "
+                f"images with data.name {name}, which has none to cut"
             )
         if self.photos is not None and self.mix_dir is not None:
             yield (
-                f"stacks.photos: got {self.photos}; takes null with stacks.mix_dir, whose images "
-                "are ready"
+                f"stacks.photos: got {self.photos}; takes null "
+                "with stacks.mix_dir, whose images are ready"
             )
         for key in ("mix_dir", "gen_dir", "photos"):
             folder = getattr(self, key)
@@ -55,13 +55,13 @@ class Stacks(Section):
         if self.generator == "critters" and name != "critters":
             others = "folder or null" if empty else "diffusers, folder or null"
             yield (
-                f"stacks.generator: got critters; takes {others} with {name}, whose classes it "
-                "can't draw"
+                f"stacks.generator: got critters; takes {others} "
+                f"with {name}, whose classes it can't draw"
             )
         if self.generator == "folder" and self.gen_dir is None:
             yield (
-                "stacks.gen_dir: got null; takes a folder of ready STACK-GEN images with the "
-                "generator folder"
+                "stacks.gen_dir: got null; takes a folder of "
+                "ready STACK-GEN images with the generator folder"
             )
         yield from self._text_to_image(name, empty)
 
@@ -83,6 +83,6 @@ class Stacks(Section):
             yield f"stacks.model: got null; takes {self.described('model')}"
         if self.gen_dir is not None:
             yield (
-                f"stacks.gen_dir: got {self.gen_dir}; takes null with the generator diffusers, "
-                "which draws the images"
+                f"stacks.gen_dir: got {self.gen_dir}; takes null with "
+                "the generator diffusers, which draws the images"
             )

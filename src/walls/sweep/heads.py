@@ -121,9 +121,8 @@ def train_head(network: Classifier, frozen: Frozen, epochs: int, seed: int) -> N
     head = network.head.to(device).train()
     steps = epochs * math.ceil(len(frozen.labels) / BATCH)
     adam = torch.optim.Adam(head.parameters())
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        adam, LR, max(steps, 2)
-    )  # at least 2 steps, or it divides by zero
+    # At least 2 steps, or it divides by zero.
+    rates = torch.optim.lr_scheduler.OneCycleLR(adam, LR, max(steps, 2))
     bar = track(total=steps, desc=f"head behind {network.wall_rows} rows", unit="step")
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), bar:
         torch.manual_seed(int(random.integers(2**63)))
@@ -138,8 +137,8 @@ def train_head(network: Classifier, frozen: Frozen, epochs: int, seed: int) -> N
                 bar.update()
     if not torch.isfinite(loss):
         raise ValueError(
-            f"sweep: the loss behind a wall of {network.wall_rows} rows is not finite; takes "
-            "another baseline"
+            f"sweep: the loss behind a wall of {network.wall_rows} "
+            "rows is not finite; takes another baseline"
         )
     head.cpu().eval()
 

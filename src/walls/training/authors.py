@@ -66,8 +66,8 @@ def load_release(path: Path, **config) -> Classifier:
             or not _dense_on_cpu(tensors[name])
         ):
             raise ValueError(
-                f"{path}: {name} is {_described(tensors[name])}; takes {_sized(shape)}, as model "
-                "and data say"
+                f"{path}: {name} is {_described(tensors[name])}; "
+                f"takes {_sized(shape)}, as model and data say"
             )
         if not torch.isfinite(tensors[name]).all():
             raise ValueError(
@@ -84,8 +84,8 @@ def _without_wall(weight: Tensor, wall: WallLinear, path: Path) -> Tensor:
     seen = wall.height - wall.wall_rows
     if leaks := int(torch.count_nonzero(full[:, :, seen:])):
         raise ValueError(
-            f"{path}: {leaks} weights behind the wall of {wall.wall_rows} rows are not zero; takes "
-            "all zero"
+            f"{path}: {leaks} weights behind the wall of "
+            f"{wall.wall_rows} rows are not zero; takes all zero"
         )
     return full[:, :, :seen]
 

@@ -18,8 +18,8 @@ from walls.training.loop import train
 from walls.training.settings import Model, Train
 
 WHICH = ("masked", "baseline")
-# Besides this one, what the weights follow from.
-SOURCES = (architecture, classifier, geometry, loaders, loop, reading, seeds, transforms)
+# Besides this one, the modules that the weights follow from.
+MODULES = (architecture, classifier, geometry, loaders, loop, reading, seeds, transforms)
 
 
 class Job(NamedTuple):
@@ -100,7 +100,7 @@ def resume_folder(images: loaders.Images, *settings: object) -> Path:
     An image counts by its size and its first 64 KiB: enough to tell two apart, and a million take
     minutes, not hours.
     """
-    code = [Path(module.__file__).read_text() for module in SOURCES] + [Path(__file__).read_text()]
+    code = [Path(module.__file__).read_text() for module in MODULES] + [Path(__file__).read_text()]
     key = hashlib.sha256(json.dumps([settings, code, images.labels.tolist()]).encode())
     for path in images.paths:
         with open(path, "rb") as file:

@@ -73,15 +73,13 @@ def train(
         for number in range(1, steps + 1):
             losses.append(step(batches))
             bar.update()
-            if (
-                number % 50 == 0 or number == steps
-            ):  # not at every step: a look at the loss waits for the device
+            # Not at every step: a look at the loss waits for the device.
+            if number % 50 == 0 or number == steps:
                 _require_finite(losses, epoch)
         if ranks > 1:
-            for (
-                statistics
-            ) in model.buffers():  # each process has its own share's; the first one's are kept
-                broadcast(statistics)
+            # Each process has its own share's statistics; the first one's are kept.
+            for buffer in model.buffers():
+                broadcast(buffer)
         scores = accuracy(predict(model, val_set, settings, accelerator))
         history.append(
             {"epoch": epoch, "train_loss": float(torch.stack(losses).double().mean()), **scores}
@@ -241,10 +239,9 @@ def predict(
         rank=rank,
         ranks=ranks,
     ):
-        logits = model(transforms.on_device(batch, flips, weight.device, weight.dtype))
-        above = (logits >= logits.gather(1, labels.to(weight.device)[:, None])).sum(
-            1
-        )  # a tie counts against the label
+        logits = model.scores([transforms.on_device(batch, flips, weight.device, weight.dtype)])
+        own = logits.gather(1, labels.to(weight.device)[:, None])
+        above = (logits >= own).sum(1)  # a tie counts against the label
         finite = torch.isfinite(logits).all(1)
         rows.append(torch.stack([labels, logits.argmax(1).cpu(), above.cpu(), finite.cpu()], 1))
     shares = gather_object([torch.cat(rows)]) if ranks > 1 else [torch.cat(rows)]
@@ -278,14 +275,13 @@ def _steps(images: int, settings: Train, ranks: int) -> int:
     shares = ranks * settings.accumulate
     if settings.batch_size % shares:
         raise ValueError(
-            f"train.batch_size: got {settings.batch_size}; takes a multiple of {shares}, the "
-            "processes times "
-            f"train.accumulate ({ranks} × {settings.accumulate})"
+            f"train.batch_size: got {settings.batch_size}; takes a multiple of {shares}, "
+            f"the processes times train.accumulate ({ranks} × {settings.accumulate})"
         )
     if images < settings.batch_size:
         raise ValueError(
-            f"train.batch_size: got {settings.batch_size}; takes up to {images}, the images there "
-            "are"
+            f"train.batch_size: got {settings.batch_size}; "
+            f"takes up to {images}, the images there are"
         )
     return images // settings.batch_size
 

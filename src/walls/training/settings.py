@@ -8,6 +8,8 @@ from pydantic import Field
 
 from walls.base.fields import Count, Million, Positive, Rate, Section, Text, home, takes
 
+# [VGG]'s 3 × 3 convolutions between its poolings, which halve the height.
+CONVOLUTIONS = (2, 2, 3, 3, 3)
 # A model's file in `model.checkpoint`: this project's, or the authors' release.
 CHECKPOINTS = ("{which}.safetensors", "params_vgg16_{which}.pt")
 
@@ -16,6 +18,38 @@ class Wall(Section):
     """The rows of **B** that the head can't read."""
 
     rows: takes("a whole number of feature rows, 1 or more", Count)
+
+    def conflicts(self, params: Any) -> Iterator[str]:
+        """The wall leaves a dead zone, and something to see."""
+        walls, size = walls_of(params.image_size), params.image_size
+        if not walls:
+            yield f"image_size: got {size}; takes a larger image: here no wall leaves a dead zone"
+        elif self.rows not in walls:
+            yield (
+                f"wall.rows: got {self.rows}; takes from {walls[0]} to {walls[-1]} rows at "
+                f"image_size {size}: others leave no dead zone or hide everything"
+            )
+
+
+def walls_of(image_size: int) -> range:
+    """The heights of [VGG]'s walls that leave a dead zone and something to see.
+
+    As geometry.every_wall of its layers, without waiting for torch.
+    """
+    heights = [image_size]
+    for _ in CONVOLUTIONS[1:]:
+        heights.append(heights[-1] // 2)
+
+    def hides(rows: int) -> bool:
+        need = heights[-1] - rows
+        for block, (count, height) in enumerate(
+            zip(CONVOLUTIONS[::-1], heights[::-1], strict=True)
+        ):
+            need = min((2 * need if block else need) + count, height)
+        return need < image_size
+
+    good = [rows for rows in range(1, heights[-1]) if hides(rows)]
+    return range(good[0], good[-1] + 1) if good else range(0)
 
 
 class Model(Section):
@@ -71,6 +105,6 @@ class Train(Section):
             yield f"train.batch_size: got {size}; takes up to {images}, the training images"
         if size % self.accumulate:
             yield (
-                f"train.accumulate: got {self.accumulate}; takes a divisor of train.batch_size, "
-                f"{size}"
+                f"train.accumulate: got {self.accumulate}; "
+                f"takes a divisor of train.batch_size, {size}"
             )
