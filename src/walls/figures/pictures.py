@@ -1,7 +1,7 @@
 """Images, saliency maps and the dead zone, always red and hatched."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -98,7 +98,7 @@ def crop_sheet(
 
 def saliency_grid(
     images: Sequence[Tensor],
-    maps: dict[str, Sequence[Tensor]],
+    maps: Mapping[str, Sequence[Tensor]],
     names: Sequence[str],
     zone: DeadZone,
     activity: pd.DataFrame | None = None,

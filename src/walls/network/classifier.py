@@ -62,8 +62,12 @@ class PooledHead(nn.Module):
     leaving channels out needs no pass of the head.
     """
 
-    by_channel: bool = False
     last: nn.Linear
+
+    @property
+    def by_channel(self) -> bool:
+        """Whether p_v depends on channel v alone."""
+        return False
 
     def pooled(self, features: Tensor) -> Tensor:
         """p: (N, C)."""

@@ -105,9 +105,10 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
         _fill_in_order(network, packaged_weights(plain), plain)
     elif weights not in (None, "none"):
         _fill(network, Path(weights).expanduser())
-    said = {None: "downloaded" if downloaded else "packaged", "none": "random"}.get(
-        weights, str(weights)
-    )
+    if weights is None:
+        said = "downloaded" if downloaded else "packaged"
+    else:
+        said = "random" if weights == "none" else str(weights)
     return Named(
         name,
         network.eval(),

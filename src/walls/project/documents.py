@@ -215,7 +215,8 @@ def showcase(root: Path) -> str:
     """The run on photographs, in two sentences."""
     folder = root / "showcase" / "tiny-imagenet"
     # Unchecked: it may be older than a key of today's.
-    classes = params.read(folder / "params.yaml")["data"]["classes"]
+    content: Any = params.read(folder / "params.yaml")
+    classes = content["data"]["classes"]
     top1 = ", ".join(
         f"{which} {100 * scores['top1']:.1f}%" for which, scores in metrics(folder, "train").items()
     )
