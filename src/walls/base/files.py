@@ -1,12 +1,15 @@
 """Files written whole or not at all, and the same bytes on every system."""
 
+import csv
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from walls.base.messages import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +26,41 @@ def write_csv(
     """With \\n as line ends; numbers with `digits` decimals (None: all there are)."""
     form = None if digits is None else f"%.{digits}f"
     table.to_csv(path, index=index, float_format=form, lineterminator="\n")
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """The rows of a CSV that a person edits, each with the number of its line.
+
+    Raises ValueError, naming the file, the line and what is right, for another encoding than UTF-8,
+    another first line than `columns`, and a row of more or fewer values.
+    """
+    takes = f"takes {', '.join(columns)}"
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path.name}, line {number}: not UTF-8; takes a file saved as UTF-8"
+        ) from None
+    reader = csv.reader(lines, strict=True)
+    rows = []
+    try:
+        for values in reader:
+            rows.append((reader.line_num, values))
+    except csv.Error as error:
+        raise ValueError(f"{path.name}, line {reader.line_num}: {error}; takes a CSV") from None
+    rows = [(line, values) for line, values in rows if values]
+    if not rows:
+        raise ValueError(f"{path.name}: empty; takes a first line {','.join(columns)}")
+    if rows[0][1] != list(columns):
+        raise ValueError(f"{path.name}: got columns {shown(', '.join(rows[0][1])[:200])}; {takes}")
+    for line, values in rows[1:]:
+        if len(values) != len(columns):
+            raise ValueError(
+                f"{path.name}, line {line}: got {len(values)} values; {takes}, "
+                "and quotes around a text with a comma"
+            )
+    return rows[1:]
 
 
 @contextmanager

@@ -44,6 +44,9 @@ COLUMNS = [
 ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
 
 
+REJECTS = ["dataset", "seed", "upper", "lower", "reason"]
+
+
 @dataclass(frozen=True)
 class Place:
     """Which stacked image of a dataset it is, and of which class."""
@@ -155,15 +158,9 @@ def _new_draws(
 
 def read_rejects(path: Path) -> dict[tuple[str, int, str, str], str]:
     """{(dataset, seed, upper, lower): reason}; ValueError naming the line that isn't one."""
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    if list(table.columns) != ["dataset", "seed", "upper", "lower", "reason"]:
-        raise ValueError(
-            f"{path.name}: got columns {', '.join(table.columns)}; "
-            "takes dataset, seed, upper, lower, reason"
-        )
     found = {}
-    for line, (dataset, seed, upper, lower, reason) in enumerate(table.values.tolist(), 2):
-        if dataset not in DATASETS or not seed.isdigit() or not reason:
+    for line, (dataset, seed, upper, lower, reason) in files.read_rows(path, REJECTS):
+        if dataset not in DATASETS or not re.fullmatch("[0-9]{1,18}", seed) or not reason:
             raise ValueError(
                 f"{path.name}, line {line}: takes "
                 f"{' or '.join(DATASETS)}, a seed, two names and a reason"

@@ -149,16 +149,12 @@ def central(height: int, width: int) -> Crop:
 
 def read_crops(path: Path) -> dict[str, Crop]:
     """{sample: its crop}; ValueError naming a line that isn't one, or repeats a sample."""
-    table = pd.read_csv(path, keep_default_na=False, dtype=str)
-    if list(table.columns) != CROPS:
-        raise ValueError(
-            f"{path.name}: got columns {', '.join(table.columns)}; takes {', '.join(CROPS)}"
-        )
     found: dict[str, Crop] = {}
-    for line, (sample, *numbers) in enumerate(table.values.tolist(), 2):
+    for line, (sample, *numbers) in files.read_rows(path, CROPS):
         if (
             not NAME.fullmatch(sample)
             or not all(re.fullmatch("[0-9]+", n) for n in numbers)
+            or max(map(len, numbers)) > 9
             or int(numbers[2]) < 1
         ):
             raise ValueError(
