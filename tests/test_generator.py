@@ -235,7 +235,8 @@ def test_a_crop_that_leaves_its_sample_is_named(tmp_path, fake, row):
 def test_a_line_that_is_no_crop_is_named(tmp_path, line):
     (tmp_path / "crops.csv").write_text(HEADER + "002-0-fox-0123abcd,0,0,64\n" + line + "\n")
     with pytest.raises(
-        ValueError, match=r"crops\.csv, line 3: (takes a sample's name, and whole numbers of pixels|got 3 values)"
+        ValueError,
+        match=r"crops\.csv, line 3: (takes a sample's name, and whole numbers of pixels|got 3 values)",
     ):
         read_crops(tmp_path / "crops.csv")
 

@@ -181,6 +181,22 @@ def test_the_colour_map_grows_lighter_and_jet_is_to_be_had():
         assert {image.get_cmap().name for image in shown} == {heat}
 
 
+@pytest.mark.parametrize("name", ["Ba$$in", "a $x_1$ b", "$", r"x\\y", "100 %"])
+def test_a_users_text_is_drawn_literally(name, tmp_path):
+    """Never as a formula: Matplotlib fails on Ba$$in, and sets a $x_1$ b in italics."""
+    sheet = contact_sheet(pictures(1), [name], 1)
+    maps = {name: [torch.rand(224, 224)]}
+    mu = pd.DataFrame({name: [0.5]})
+    above = saliency_grid(pictures(1), maps, [name], ZONE, mu)
+    every = paper_plots.activity_plot(activity([name, "GradCAM"]), 0.491)
+    for number, figure in enumerate((sheet, above, every)):
+        save(figure, tmp_path, str(number))
+        texts = [text for text in figure.findobj(plt.Text) if text.get_text()]
+        drawn = {text._preprocess_math(text.get_text())[0].replace("\n", " ") for text in texts}
+        assert name in drawn
+        assert not any(text._preprocess_math(text.get_text())[1] is True for text in texts)
+
+
 def test_long_names_are_broken():
     names = {
         "GradCAM": "GradCAM",

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from walls.figures.style import BAND, DEAD, SEEN, SMALL, WIDTH
+from walls.figures.style import BAND, DEAD, SEEN, SMALL, WIDTH, literal
 from walls.network.geometry import DeadZone
 
 
@@ -61,7 +61,7 @@ def contact_sheet(
         ax.remove()
     for ax, image, title in zip(axes.flat, images, titles, strict=False):
         show(ax, image, zone)
-        ax.set_title(title, fontsize=SMALL, pad=2)
+        ax.set_title(literal(title), fontsize=SMALL, pad=2)
     return figure
 
 
@@ -120,7 +120,7 @@ def saliency_grid(
         first = axes[row * bands, 0]
         first.axis("on")
         show(first, images[row], zone)
-        first.set_ylabel(name, fontsize=SMALL, labelpad=2)
+        first.set_ylabel(literal(name), fontsize=SMALL, labelpad=2)
         if activity is not None:
             first.set_xlabel("µ×100:", fontsize=SMALL, labelpad=2)
         for place, method in enumerate(methods):
@@ -133,7 +133,7 @@ def saliency_grid(
                     "empty" if np.isnan(mu) else f"{100 * mu:.1f}", fontsize=SMALL, labelpad=2
                 )
             if row == 0 or bands > 1:
-                ax.set_title(broken(method), fontsize=SMALL, pad=2)
+                ax.set_title(literal(broken(method)), fontsize=SMALL, pad=2)
     axes[0, 0].set_title("image", fontsize=SMALL, pad=2)
     return figure
 

@@ -28,6 +28,11 @@ def heat_colours(heat: str = HEAT) -> str:
     return colours.astype(np.uint8).tobytes().hex()
 
 
+def literal(text: str) -> str:
+    """A user's text, a class or a method, drawn as it is: Matplotlib reads $ … $ as a formula."""
+    return text.replace("$", r"\$")
+
+
 def use_style(heat: str = HEAT) -> None:
     """The one style of all figures, and no sentence in a table cut short.
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from walls.figures.pictures import bare, dead_band, grid, saliency_grid, show
-from walls.figures.style import DEAD, SEEN, WIDTH
+from walls.figures.style import DEAD, SEEN, WIDTH, literal
 from walls.network.geometry import DeadZone
 from walls.paper.results import Maps
 from walls.saliency.activity import upscale
@@ -31,7 +31,7 @@ def example(image: Tensor, raw: Tensor, zone: DeadZone, method: str) -> Figure:
         ("the image", f"{method}, before upscaling", f"{method}, as users see it"),
         strict=True,
     ):
-        ax.set_title(title)
+        ax.set_title(literal(title))
     return figure
 
 
@@ -134,7 +134,9 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
     `activity`: long, with the columns dataset, method, mu.
     """
     table = activity.assign(
-        mu=100 * activity["mu"], dataset=activity["dataset"].str.upper()
+        mu=100 * activity["mu"],
+        dataset=activity["dataset"].str.upper(),
+        method=activity["method"].map(literal),
     ).dropna(ignore_index=True)
     figure, ax = plt.subplots(figsize=(WIDTH, 0.6 + 0.21 * table["method"].nunique()))
     colours = [SEEN, "#de8f05"][: table["dataset"].nunique()]

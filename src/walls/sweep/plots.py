@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from walls.figures.style import DEAD, SEEN, WIDTH
+from walls.figures.style import DEAD, SEEN, WIDTH, literal
 
 COLUMNS = 3  # panels side by side
 
@@ -33,7 +33,7 @@ def height_curves(table: pd.DataFrame, trained: pd.DataFrame, classes: int) -> F
         own, mark = table[table["method"] == method], trained[trained["method"] == method]
         ax.plot(walls["wall_rows"], walls["uniform"], color="0.3", linestyle="--", linewidth=0.9)
         _panel(ax, own, ("mean", "ci_low", "ci_high"), mark, 1, DEAD)
-        ax.set_title(f"{method}, µ×100")
+        ax.set_title(f"{literal(method)}, µ×100")
     for ax in axes.flat[: 1 + len(methods)]:
         last = (
             ax.get_subplotspec().rowspan.stop * COLUMNS + ax.get_subplotspec().colspan.start
