@@ -73,3 +73,12 @@ def test_links_lead_somewhere(notebook):
     names = {path.stem for path in log.executed(ROOT).values()}
     targets = re.findall(r"\]\(([^)#]+)\.ipynb\)", text)
     assert targets and set(targets) <= names
+
+
+def test_run_by_hand_each_takes_params_yaml(notebook):
+    """Before it uses a parameter: the first thing after its imports."""
+    source = "".join(cells(notebook, "code")[1]["source"])
+    body = [
+        node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert ast.unparse(body[0]) == "params.by_hand(globals())"

@@ -2,13 +2,16 @@
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, run
 
 from walls.base import params
 from walls.images import transforms
+from walls.network import architecture, geometry
 from walls.project import commands
 from walls.sources.kinds import SOURCES
 from walls.training import loop
+from walls.training.settings import walls_of
 
 TEXT = (ROOT / "presets" / "critters.yaml").read_text()
 
@@ -224,3 +227,47 @@ def test_the_command(tmp_path, capsys):
 def test_no_file(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_a_notebook_run_by_hand_takes_params_yaml(tmp_path, monkeypatch, capsys):
+    """Its parameters cell holds defaults: they must not stand silently in the pipeline's place."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content["wall"]["rows"], content["seed"] = 7, 5
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(tmp_path)
+    defaults = {"seed": 0, "image_size": 224, "wall": {"rows": 9}, "which": "masked"}
+    cell = dict(defaults)
+    params.by_hand(cell)
+    assert cell == defaults | {"wall": {"rows": 7}, "seed": 5}
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == ["seed", "wall"]
+    params.by_hand(cell)  # once they are its values, there is nothing to say
+    assert capsys.readouterr().out == ""
+    monkeypatch.setenv(params.RUNNING, "wall")
+    cell = dict(defaults)
+    params.by_hand(cell)
+    assert cell == defaults
+
+
+def test_a_wall_without_a_dead_zone_is_refused_by_the_check(tmp_path):
+    for rows, size in ((5, 224), (14, 224), (15, 224), (9, 128)):
+        text = TEXT.replace("rows: 9 ", f"rows: {rows} ").replace(
+            "image_size: 224", f"image_size: {size}"
+        )
+        heights = (
+            "from 6 to 13 rows at image_size 224"
+            if size == 224
+            else "from 6 to 7 rows at image_size 128"
+        )
+        with pytest.raises(
+            ValueError, match=rf"^wall\.rows: got {rows}; takes {heights}: others leave"
+        ):
+            load(tmp_path, text)
+
+
+def test_the_checks_walls_are_those_of_the_layers():
+    """Without torch, at every image size: geometry.every_wall of [VGG]'s own layers."""
+    narrow = architecture.vgg(0.01, 1, 2, False, 0).features
+    for size in range(32, 420):
+        assert list(walls_of(size)) == geometry.every_wall(narrow, size), size

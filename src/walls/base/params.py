@@ -4,6 +4,7 @@ Each section's schema stands in the `settings.py` of the room that it configures
 the sections together, and finds the rooms by name: they stand below it.
 """
 
+import os
 import warnings
 from difflib import get_close_matches
 from importlib import import_module
@@ -29,6 +30,7 @@ ROOMS = {
 }
 COLOURS = ("magma", "inferno", "viridis", "cividis", "jet")
 LINES = 20  # of errors
+RUNNING = "WALLS_STAGE"  # set where a stage's runner has passed a notebook its parameters
 
 
 class _Top(Section):
@@ -79,6 +81,26 @@ def read(path: Path) -> object:
             return parse_yaml(text.decode(), path)
     except Exception as error:  # the parser raises many kinds, as for a 13th month
         raise ValueError(f"{path.name}: not readable as YAML: {_cause(error)}") from None
+
+
+def by_hand(cell: dict[str, Any]) -> None:
+    """Give a notebook that is run by hand the values of params.yaml instead of its own defaults.
+
+    `cell`: its `globals()`, as its parameters cell left them. What changes is printed; a stage's
+    runner has passed the values already. Raises ValueError as `load`.
+    """
+    if RUNNING in os.environ:
+        return
+    asked = load().model_dump()
+    for name, default in list(cell.items()):
+        if name not in asked:
+            continue
+        value = asked[name]
+        if isinstance(default, dict):
+            value = {key: value[key] for key in default}
+        if value != default:
+            cell[name] = value
+            print(f"{name}: params.yaml's value instead of the parameters cell's")
 
 
 def check(content: object) -> Params:

@@ -103,6 +103,7 @@ def _executed(stage: str, source: Path, values: dict, root: Path) -> nbformat.No
     # A copy of the project runs its own code in the kernel and its children, wherever they work.
     search = [str(root / "src"), os.environ.get("PYTHONPATH")]
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, search))
+    os.environ[params.RUNNING] = stage
     failed = paths.runs(f"{stage.replace('@', '-')}.failed.ipynb")
     code = [cell for cell in nbformat.read(source, as_version=4).cells if cell.cell_type == "code"]
     count = 1 + len(code)  # and the parameters
