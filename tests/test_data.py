@@ -70,7 +70,7 @@ def test_a_source_is_one_function_under_its_name(tmp_path, monkeypatch):
             yield "val", label, f"grey {label}", False, f"{request.root}/{label}.png"
 
     wanted = settings(name="greys", root="photos", classes=2)
-    found = build(wanted, 0, 64, tmp_path)
+    found = build(wanted, 0, 64, tmp_path, pairs=False)
     assert found["path"].tolist() == [str(Path("photos").absolute() / f"{n}.png") for n in (0, 1)]
     assert found["class"].tolist() == ["grey 0", "grey 1"] and not found["animal"].any()
     assert json.loads((tmp_path / "source.json").read_text()) == {

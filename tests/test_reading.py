@@ -134,3 +134,23 @@ def test_scaled_to_the_authors_pixels(shape):
     theirs = recipes.Compose(chain)(Image.fromarray(noise))
     ours = transforms.fit(torch.from_numpy(noise).permute(2, 0, 1), 224)
     assert torch.equal(ours, theirs)
+
+
+def test_two_photographs_a_class_do_where_stacks_are_ready(tmp_path):
+    """One to train on, one to validate on; STACK-MIX would pair two of them."""
+    for name in ("a", "b"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+        for number in range(2):
+            store(tmp_path / "root" / name / f"{number}.jpg")
+    settings = Data(
+        name="folder",
+        root=str(tmp_path / "root"),
+        animals=False,
+        classes=2,
+        train_images=None,
+        val_images=None,
+    )
+    found = manifest.build(settings, 0, 96, tmp_path / "set", pairs=False)
+    assert found["split"].value_counts().to_dict() == {"train": 2, "val": 2}
+    with pytest.raises(ValueError, match="one validation image of class a; takes two"):
+        manifest.build(settings, 0, 96, tmp_path / "set")

@@ -224,7 +224,7 @@ def test_classes_without_images(tmp_path):
     root = tiny(tmp_path / "tiny.zip", val=1)
     refused(
         tmp_path,
-        "one val image of class n00000000; takes two",
+        "one validation image of class animal 0; takes two",
         settings("tiny-imagenet", root, val_images=None),
     )
     root = tree(tmp_path / "imagenet")
@@ -423,7 +423,7 @@ def test_a_class_folder_without_images(tmp_path):
     put(root / "dog" / "one.jpg", picture())
     refused(
         tmp_path,
-        "dog holds too few images .1.; takes 2 to validate on and one",
+        "dog holds too few images .1.; takes 1 to validate on and one",
         settings("folder", root, **ALL),
     )
 

@@ -75,11 +75,6 @@ def choose(
                     f"data.root: {root} has no {split} image of "
                     f"class {key}; takes both splits of every class"
                 )
-        if len(files["val"][key]) < 2:
-            raise ValueError(
-                f"data.root: {root} has one val image of class "
-                f"{key}; takes two, for STACK-MIX to pair"
-            )
     drawn = [classes[i] for i in sorted(random.permutation(len(classes))[: settings.classes])]
     chosen = []
     for split, total in (("train", settings.train_images), ("val", settings.val_images)):
