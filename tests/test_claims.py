@@ -24,14 +24,14 @@ WALL = {
 
 
 def activity(**mu):
-    """A long table with the same µ values per method in both datasets."""
+    """A long table with the same µ values per method in both datasets, ten images a class."""
     rows = [
-        (d, m.replace("pp", "++"), v, v)
+        (d, n, n // 10, m.replace("pp", "++"), v, v)
         for d in table1.PAPER_TABLE
         for m, values in mu.items()
-        for v in values
+        for n, v in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["dataset", "method", "mu", "mu_raw"])
+    return pd.DataFrame(rows, columns=["dataset", "image", "class", "method", "mu", "mu_raw"])
 
 
 def test_the_papers_table():
@@ -180,6 +180,17 @@ def test_the_theorem(theory, verdict):
 def test_a_method_is_active(mu, verdict):
     assert judged("highlights-gradcam", activity=activity(GradCAM=mu)).verdict == verdict
     assert judged("highlights-gradcam++", activity=activity(GradCAMpp=mu)).verdict == verdict
+
+
+def test_images_of_one_class_are_not_so_many_images():
+    """70 of 100 images light up: seven in each of ten classes, or all of seven classes."""
+    spread = activity(GradCAM=([0.3] * 7 + [0.0] * 3) * 10)
+    clustered = activity(GradCAM=[0.3] * 70 + [0.0] * 30)
+    found = [judged("highlights-gradcam", activity=table) for table in (spread, clustered)]
+    assert [one.verdict for one in found] == ["holds", "inconclusive"]
+    assert found[1].ours.startswith("STACK-MIX: 70 of 100 images of 10 classes [40%, ")
+    one = activity(GradCAM=[0.3] * 10)  # of one class nothing follows for others
+    assert judged("highlights-gradcam", activity=one).verdict == "inconclusive"
 
 
 def test_the_datasets_may_disagree():

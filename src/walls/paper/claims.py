@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from walls.paper.table1 import PAPER_TABLE
+from walls.saliency.statistics import interval
 
 ACTIVE = 0.05  # an image whose µ exceeds this is highlighted behind the wall
 MOST = 0.5  # the share of images that must be, with its 95% interval
@@ -34,9 +35,10 @@ CAMS = ("cams@stack-mix", "cams@stack-gen", "paper")  # what looks at the maps a
 class Findings:
     """What the run found.
 
-    `wall`: metrics/wall.json; `activity`: long, with dataset, method, mu, mu_raw; `checks`: the
-    cams stages' checks per dataset; `predictions`: loop.predict's table per model; `theory`:
-    metrics/theory.json; `networks`: runs/networks/networks.json, a report per network.
+    `wall`: metrics/wall.json; `activity`: long, with dataset, class, method, mu, mu_raw (`measured`
+    in results.py); `checks`: the cams stages' checks per dataset; `predictions`: loop.predict's
+    table per model; `theory`: metrics/theory.json; `networks`: runs/networks/networks.json, a
+    report per network.
     """
 
     wall: dict
@@ -166,21 +168,24 @@ def hirescam_dark(found: Findings) -> Judged:
 def highlighted(found: Findings, method: str) -> Judged:
     """Most images are highlighted behind the wall.
 
-    The share with µ > ACTIVE has its interval above MOST.
+    The share with µ > ACTIVE has its interval above MOST. Images of one class are alike: for the
+    interval whole classes are drawn again.
     """
     said, verdicts, paper = [], [], []
     for dataset in PAPER_TABLE:
         paper.append("{:.1f} ± {:.1f}".format(*PAPER_TABLE[dataset][method]))
         own = found.activity["method"] == method
-        mu = found.activity[own & (found.activity["dataset"] == dataset)]["mu"]
-        if mu.empty:
+        rows = found.activity[own & (found.activity["dataset"] == dataset)]
+        if rows.empty:
             continue
         # An empty map highlights nothing, here too.
-        active = int((mu > ACTIVE).sum())
-        low, high = stats.binomtest(active, len(mu)).proportion_ci(0.95, "exact")
-        interval = f"[{100 * low:.0f}%, {100 * high:.0f}%]"
-        said.append(f"{dataset.upper()}: {active} of {len(mu)} images {interval}")
-        verdicts.append(HOLDS if low > MOST else FAILS if high < MOST else INCONCLUSIVE)
+        active = (rows["mu"] > ACTIVE).to_numpy()
+        low, high = interval(active.astype(float), rows["class"].to_numpy())
+        between = f"[{100 * low:.0f}%, {100 * high:.0f}%]"
+        counted = f"{active.sum()} of {len(rows)} images of {rows['class'].nunique()} classes"
+        said.append(f"{dataset.upper()}: {counted} {between}")
+        settled = HOLDS if low > MOST else FAILS if high < MOST else INCONCLUSIVE
+        verdicts.append(settled if rows["class"].nunique() > 1 else INCONCLUSIVE)
     alike = verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
     verdict = alike if verdicts else UNTESTED
     return Judged("µ×100 = " + ", ".join(paper), "; ".join(said) or "no images", verdict)

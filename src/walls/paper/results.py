@@ -1,6 +1,7 @@
 """What notebook 7 collects and writes: the stages' figures, metrics, histories."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def collect(runs: Path, folder: Path) -> list[str]:
     for file in found:
         shutil.copyfile(file, folder / file.name)
     return [file.name for file in found]
+
+
+def measured(runs: Path, datasets: Sequence[str]) -> pd.DataFrame:
+    """Every image's µ on these datasets, long: dataset, image, class, method, mu, mu_raw."""
+    parts = []
+    for dataset in datasets:
+        activity = pd.read_csv(runs / f"cams-{dataset}" / "activity.csv")
+        manifest, _ = stacked.read(runs / "stacks", dataset, 1)
+        parts.append(activity.assign(**{"class": activity["image"].map(manifest["class"])}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def write_metrics(folder: Path, **contents: object) -> None:
