@@ -18,11 +18,11 @@ from tqdm import tqdm
 from walls.base.progress import track
 from walls.images import stacked, transforms
 from walls.images.transforms import normalise
-from walls.network import classifier, geometry
+from walls.network import classifier, geometry, state
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import activity as measuring
-from walls.saliency import cut, maps, methods, opticam
+from walls.saliency import cut, maps, methods, opticam, tensors
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
@@ -31,7 +31,7 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, what the values of a batch follow from.
-SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, transforms)
+SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.

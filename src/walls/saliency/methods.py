@@ -203,15 +203,14 @@ def eigencam_other(cut: Cut) -> Tensor:
 
 @method("FinerCAM")
 def finercam(cut: Cut) -> Tensor:
-    """GradCAM of the target against the three classes whose logits are nearest to its own (Zhang et
-    al., 2025).
+    """GradCAM of the target against the three classes of nearest logits (Zhang et al., 2025).
+
+    Raises ValueError for a network of one class.
     """
-    nearest = (
-        (cut.logits - cut.score[:, None])
-        .abs()
-        .scatter(1, cut.targets[:, None], -1)
-        .argsort(1)[:, 1:4]
-    )
+    if cut.logits.shape[1] < 2:
+        raise ValueError("model: got 1 class; FinerCAM takes 2 or more, which it compares")
+    apart = (cut.logits - cut.score[:, None]).abs()
+    nearest = apart.scatter(1, cut.targets[:, None], -1).argsort(1)[:, 1:4]
     leaf, logits = cut.graph
     with torch.enable_grad():
         goals = [
