@@ -71,8 +71,8 @@ def saliency_maps(
                     raw = METHODS[name](cut, **options.get(name, {}))
                     found[name].append(raw.to(parameter).clamp_min(0))
                     (progress or bar.update)(len(batch))
-    nothing = torch.empty(0, 0, 0).to(parameter)
-    return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}
+        nothing = torch.empty(0, 0, 0).to(parameter)
+        return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}
 
 
 @contextmanager
@@ -113,9 +113,7 @@ def _escaped(name: object) -> str:
 
 
 def _split(model: nn.Module) -> Classifier:
-    """The network itself, out of what runs it on several devices or compiled; ValueError for
-    others.
-    """
+    """The network itself, out of what compiles it or runs it on several devices, or ValueError."""
     given = model
     while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
         model = model.module

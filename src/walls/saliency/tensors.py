@@ -24,10 +24,8 @@ def as_tensor(values: Any, name: str) -> Tensor:
         if array.dtype == np.float64 and isinstance(values, list | tuple):
             array = array.astype(np.float32)
         # torch takes no other byte order and no steps backwards, and warns of what it can't write.
-        plain = (
-            array.flags.writeable and array.dtype.isnative and min(array.strides, default=0) >= 0
-        )
-        if not plain:
+        flags = array.flags
+        if not (flags.c_contiguous and flags.writeable and array.dtype.isnative):
             array = np.array(array, array.dtype.newbyteorder("="), order="C")
         return torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError, OverflowError):
