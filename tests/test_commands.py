@@ -14,6 +14,7 @@ TAKES = {
     "run": ("STAGE", ["as dvc.yaml names it"]),
     "params": ("[FILE]", ["default: params.yaml", "One line for every wrong value"]),
     "train": ("WHICH", ["masked or baseline", "accelerate launch"]),
+    "evaluate": ("WHICH", ["stack-mix or stack-gen", "accelerate launch", "dvc repro"]),
     "summary": ("", ["what the last run found"]),
     "readme": ("", ["README.md, ARTIFACT.md and the showcases"]),
     "record": ("", ["ARTIFACT.md"]),
@@ -89,7 +90,7 @@ def test_both_ways_to_call_it_say_the_same_without_waiting_for_torch(tmp_path):
     [
         (ValueError("wall.rows: got 0\nseed: got -1"), 0, 1, "wall.rows: got 0\nseed: got -1\n"),
         (FileNotFoundError("no dvc.yaml"), 0, 1, "no dvc.yaml\n"),
-        (ValueError("of several processes, one speaks"), 1, 1, ""),
+        (ValueError("alone in its trouble"), 1, 1, "alone in its trouble\n"),
         (KeyboardInterrupt(), 0, 130, "wall: stopped; run it again to go on\n"),
     ],
 )
@@ -97,10 +98,13 @@ def test_how_a_command_ends(monkeypatch, capsys, raised, rank, code, told):
     def fails(stage):
         raise raised
 
+    waited = []
+    monkeypatch.setattr(commands.time, "sleep", waited.append)
     monkeypatch.setattr(runner, "run", fails)
     monkeypatch.setenv("RANK", str(rank))
     assert commands.main(["run", "wall"]) == code
     assert capsys.readouterr() == ("", told)
+    assert waited == [commands.PATIENCE] * rank  # in which the first one speaks for all
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch):

@@ -116,7 +116,8 @@ def test_shares_of_the_images_meet_in_one_folder(tiny, tmp_path, monkeypatch):
 
 def test_the_kept_batches_name_stands_for_all_the_code():
     """Every module that `maps` imports, transitively, and what the batch goes through before."""
-    before = [WALLS / "saliency" / "maps.py", WALLS / "images" / "transforms.py"]
+    before = [WALLS / "saliency" / name for name in ("maps.py", "activity.py")]
+    before.append(WALLS / "images" / "transforms.py")
     needed = {ROOT / file for file in closure(*before)} | set(before)
     named = {Path(module.__file__) for module in evaluation.SOURCES}
     assert named == needed - {WALLS / "base" / "progress.py"}  # which no value follows from

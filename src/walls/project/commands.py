@@ -6,12 +6,14 @@ Each command imports what it needs.
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from walls.base import paths
 
 STOPPED = 130
+PATIENCE = 10  # seconds in which the first of several processes says what is wrong with all
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -30,6 +32,12 @@ def train(asked: argparse.Namespace) -> None:
     from walls.project import train
 
     train.whole(asked.which)
+
+
+def evaluate(asked: argparse.Namespace) -> None:
+    from walls.project import evaluate
+
+    evaluate.whole(asked.which)
 
 
 def unlock(asked: argparse.Namespace) -> None:
@@ -113,6 +121,14 @@ def parser() -> argparse.ArgumentParser:
         "`dvc repro wall data`; the next `dvc repro` takes the finished weights.",
     )
     added.add_argument("which", metavar="WHICH", help="masked or baseline")
+    added = command(
+        evaluate,
+        "evaluate",
+        "make one dataset's saliency maps on every device there is",
+        "Started by `accelerate launch -m walls evaluate WHICH` or torchrun, after `dvc repro "
+        "train stacks`; the next `dvc repro` takes the finished maps.",
+    )
+    added.add_argument("which", metavar="WHICH", help="stack-mix or stack-gen")
     command(summary, "summary", "print what the last run found, and what it took")
     command(
         readme, "readme", "write the run's numbers into README.md, ARTIFACT.md and the showcases"
@@ -156,8 +172,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return asked.function(asked) or 0
     except (ValueError, OSError) as error:
-        if int(os.environ.get("RANK", 0)) == 0:  # of several processes, the first one
-            print(error, file=sys.stderr)
+        if int(os.environ.get("RANK", 0)):
+            # Of several processes the first prints, and its launcher stops the others; where the
+            # fault is another's alone, that one prints after a while.
+            time.sleep(PATIENCE)
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         what = getattr(asked, "stage", asked.command)

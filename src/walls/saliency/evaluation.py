@@ -1,49 +1,41 @@
-"""A network and a set of images, evaluated: every method's maps and their activity, batch by batch,
-resumable.
-"""
+"""A network and images, evaluated: every method's maps and their activity, batch by batch."""
 
 import copy
 import gc
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from walls.base import files
 from walls.base.progress import track
 from walls.images import stacked, transforms
 from walls.images.transforms import normalise
-from walls.network import classifier, geometry
+from walls.network import classifier, geometry, state
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
-from walls.saliency import cut, maps, methods, opticam
+from walls.saliency import activity as measuring
+from walls.saliency import cut, maps, methods, opticam, tensors
 from walls.saliency.activity import activity, interpolate, upscale
+from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
+from walls.saliency.processes import Processes
 from walls.saliency.settings import Cams
 
 T = TypeVar("T")
-SOURCES = (
-    classifier,
-    cut,
-    geometry,
-    maps,
-    methods,
-    opticam,
-    transforms,
-)  # besides this one, what a map's values follow from
+# Besides this one, what the values of a batch follow from.
+SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
-PREDICTED = "predicted"  # among the maps of a batch
+# Among the values of a batch, beside each method's raw maps under its name.
+PREDICTED, MU, MU_RAW = "predicted", "{}: mu", "{}: mu_raw"
 TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
 
 
@@ -53,6 +45,7 @@ def evaluate(
     settings: Cams,
     zone: DeadZone,
     resume: Path | None = None,
+    processes: Processes | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Tensor]]:
     """Every method's activity on every image, and its raw maps (N, h, w).
 
@@ -60,26 +53,25 @@ def evaluate(
     is the predicted class. The table is long: image (its position), predicted, method, mu, mu_raw
     (without any min-subtraction); mu is NaN for an all-zero map. In a folder `resume` every
     finished batch is kept, under a name that stands for its pixels, the weights, the settings, the
-    code and the machine: a killed evaluation goes on where it was. Whoever has written the results
-    deletes it. Where the memory doesn't hold settings.batch_size images, as many as it holds go at
-    once; ValueError where not one does.
+    zone, the code and the machine: a killed evaluation goes on where it was. Whoever has written
+    the results deletes it. Of several `processes` each computes every n-th batch, and each returns
+    the whole; the first leaves it in `resume`, where any machine finds it. Where the memory doesn't
+    hold settings.batch_size images, as many as it holds go at once; ValueError where not one does.
     """
     if not len(images):
         return pd.DataFrame(columns=COLUMNS), {}
-    predicted, maps = _all_maps(_ready(model, settings), images, settings, resume)
-    size = tuple(images[:1].shape[2:])
-    tables = []
-    for name in settings.methods:
-        mu, mu_raw = measure(maps[name], size, zone)
-        values = (range(len(images)), predicted.numpy(), name, mu.numpy(), mu_raw.numpy())
-        tables.append(pd.DataFrame(dict(zip(COLUMNS, values, strict=True))))
-    return pd.concat(tables, ignore_index=True), maps
+    work = _Work(_ready(model, settings), images, settings, zone)
+    kept = Kept(resume, *work.names())
+    among = processes or Processes()
+    share = _share(work, kept, range(among.rank, work.batches, among.ranks))
+    names, found = _together(among.gather(share), work)
+    if processes and among.rank == 0:
+        kept.finish(names, settings.batch_size, found)
+    return _table(found, settings.methods), {name: found[name] for name in settings.methods}
 
 
 def measure(maps: Tensor, size: tuple[int, int], zone: DeadZone) -> tuple[Tensor, Tensor]:
-    """μ of raw maps (N, h, w) at the image's `size`: as users see them, and without
-    min-subtraction.
-    """
+    """μ of raw maps (N, h, w) at the image's `size`: as users see them, no minimum taken off."""
     mu, mu_raw = (torch.empty(len(maps), dtype=torch.float64) for _ in range(2))
     for start in range(0, len(maps), BATCH):
         part = slice(start, start + BATCH)
@@ -88,47 +80,90 @@ def measure(maps: Tensor, size: tuple[int, int], zone: DeadZone) -> tuple[Tensor
     return mu, mu_raw
 
 
-def _all_maps(
-    model: Classifier, images: Sequence, settings: Cams, resume: Path | None
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The predicted classes (N,) and every method's raw maps (N, h, w) of all images, batch by
-    batch.
+class _Work(NamedTuple):
+    """What every batch is computed from."""
+
+    model: Classifier
+    images: Sequence
+    settings: Cams
+    zone: DeadZone
+
+    @property
+    def batches(self) -> int:
+        return -(-len(self.images) // self.settings.batch_size)
+
+    def place(self, batch: int) -> slice:
+        """Where a batch's images stand among all."""
+        first = batch * self.settings.batch_size
+        return slice(first, min(first + self.settings.batch_size, len(self.images)))
+
+    def names(self) -> tuple[str, str]:
+        """What all batches' values follow from besides their pixels, and the kind of machine."""
+        files = (__file__, *(module.__file__ for module in SOURCES))
+        code = [Path(file).read_text(encoding="utf-8") for file in files]
+        follows = digest(*self.model.state_dict().values(), self.settings, self.zone, code)
+        device = next(self.model.parameters()).device.type
+        return follows, digest(torch.__version__, torch.get_num_threads(), device)
+
+
+def _share(work: _Work, kept: Kept, batches: range) -> tuple[list[str], dict[str, Tensor]]:
+    """Some batches' names, and the values of all their images, one after the other."""
+    settings, names, values = work.settings, [], {}
+    count = sum(place.stop - place.start for place in map(work.place, batches))
+    at_once, done, methods = settings.batch_size, 0, len(settings.methods)
+    hidden = batches.start > 0  # of several processes, the first shows its share
+    with track(total=count * methods, desc="saliency maps", unit="map", hidden=hidden) as bar:
+        for number in batches:
+            batch = work.images[work.place(number)]
+            names.append(kept.name(batch))
+            found = kept.find(names[-1])
+            if found is None:
+                found, at_once = _fitting(partial(_batch, work, batch, bar.update), at_once)
+                kept.keep(names[-1], found)
+            _put(found, values, slice(done, done + len(batch)), count)
+            done += len(batch)
+            bar.n = done * methods  # a second try counted some twice
+    return names, values
+
+
+def _together(
+    shares: list[tuple[list[str], dict[str, Tensor]]], work: _Work
+) -> tuple[list[str], dict[str, Tensor]]:
+    """The names of all batches and the values of all images, in order."""
+    if len(shares) == 1:
+        return shares[0]
+    names, values, size = [""] * work.batches, {}, work.settings.batch_size
+    for rank, (some, found) in enumerate(shares):
+        names[rank :: len(shares)] = some
+        for i in range(len(some)):
+            part = {key: every[i * size : (i + 1) * size] for key, every in found.items()}
+            _put(part, values, work.place(rank + i * len(shares)), len(work.images))
+    return names, values
+
+
+def _put(part: dict[str, Tensor], whole: dict[str, Tensor], at: slice, count: int) -> None:
+    """Copy values into tensors for all `count` images.
+
+    Small ones, kept among what every batch frees, would make memory grow.
     """
-    code = [Path(module.__file__).read_text(encoding="utf-8") for module in SOURCES]
-    own = Path(__file__).read_text(encoding="utf-8")
-    machine = torch.__version__, torch.get_num_threads(), next(model.parameters()).device
-    key = _digest(*model.state_dict().values(), settings, own, code, machine)
-    at_once, everything = settings.batch_size, {}
-    total = len(images) * len(settings.methods)
-    with track(total=total, desc="saliency maps", unit="map") as bar:
-        for start in range(0, len(images), settings.batch_size):
-            batch = images[start : start + settings.batch_size]
-            kept = resume / f"{_digest(key, batch)}.safetensors" if resume else None
-            if kept and kept.is_file():
-                found = load_file(kept)
-            else:
-                work = partial(_batch_maps, model, batch, settings, bar.update)
-                found, at_once = _fitting(work, at_once)
-                if kept:
-                    with files.whole(kept) as file:
-                        save_file(found, file)
-            bar.n = (start + len(batch)) * len(settings.methods)  # a second try counted some twice
-            if not everything:
-                # One tensor for all images: small ones, kept among what every batch frees, would
-                # make memory grow.
-                everything = {
-                    name: values.new_empty(len(images), *values.shape[1:])
-                    for name, values in found.items()
-                }
-            for name, values in found.items():
-                everything[name][start : start + len(batch)] = values
-    predicted = everything.pop(PREDICTED)
-    return predicted, {name: everything[name] for name in settings.methods}
+    for key, values in part.items():
+        if key not in whole:
+            whole[key] = values.new_empty(count, *values.shape[1:])
+        whole[key][at] = values
+
+
+def _table(found: dict[str, Tensor], methods: Sequence[str]) -> pd.DataFrame:
+    """The values of all images as `evaluate` returns them."""
+    tables = []
+    for name in methods:
+        values = [found[key].numpy() for key in (PREDICTED, MU.format(name), MU_RAW.format(name))]
+        columns = (range(len(values[0])), values[0], name, *values[1:])
+        tables.append(pd.DataFrame(dict(zip(COLUMNS, columns, strict=True))))
+    return pd.concat(tables, ignore_index=True)
 
 
 def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
-    """Opti-CAM's average drop and average increase (percent) for several learning rates and numbers
-    of steps.
+    """Opti-CAM's average drop and increase (percent) for several learning rates and step numbers.
 
     The paper tunes both "to achieve a low average drop"; `images` (N, 3, H, W) uint8 should be none
     of those evaluated. The settings' own pair is among those compared. Columns: lr, steps,
@@ -138,37 +173,35 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
     inputs = _inputs(model, images)
     with torch.no_grad():
         targets = model(inputs).argmax(1)
-    rates, numbers = (
-        sorted({*TUNED_LR, settings.opticam_lr}),
-        sorted({*TUNED_STEPS, settings.opticam_steps}),
-    )
+    rates = sorted({*TUNED_LR, settings.opticam_lr})
+    numbers = sorted({*TUNED_STEPS, settings.opticam_steps})
+    pairs = [(lr, steps) for lr in rates for steps in numbers]
     rows = []
-    for lr, steps in track(
-        [(lr, steps) for lr in rates for steps in numbers], desc="tuning Opti-CAM"
-    ):
-        options = {"Opti-CAM": {"steps": steps, "lr": lr}}
-
-        def tried(at_once: int, options=options) -> dict[str, Tensor]:
-            return saliency_maps(
-                model,
-                inputs,
-                ["Opti-CAM"],
-                targets,
-                batch_size=at_once,
-                options=options,
-                progress=lambda maps: None,
-            )
-
-        maps = _fitting(tried, settings.batch_size)[0]["Opti-CAM"]
-        rows.append(
-            {"lr": lr, "steps": steps, **opticam.average_drop(model, inputs, maps, targets)}
-        )
+    for lr, steps in track(pairs, desc="tuning Opti-CAM"):
+        work = partial(_tried, model, inputs, targets, {"steps": steps, "lr": lr})
+        found = _fitting(work, settings.batch_size)[0]
+        drop = opticam.average_drop(model, inputs, found, targets)
+        rows.append({"lr": lr, "steps": steps, **drop})
     return pd.DataFrame(rows)
 
 
+def _tried(
+    model: Classifier, inputs: Tensor, targets: Tensor, own: dict[str, float], at_once: int
+) -> Tensor:
+    """Opti-CAM's maps with settings of its own, without a bar."""
+    return saliency_maps(
+        model,
+        inputs,
+        ["Opti-CAM"],
+        targets,
+        batch_size=at_once,
+        options={"Opti-CAM": own},
+        progress=lambda maps: None,
+    )["Opti-CAM"]
+
+
 def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[str, int]:
-    """Of N images, in how many the logits change with the part in the dead zone, and with the part
-    above it.
+    """Of N images, in how many the logits change with the part in the dead zone, and above it.
 
     Each part is taken from the next image (stacked.swap); the full-height computation, bit for bit.
     Empty where there are fewer than two images.
@@ -183,9 +216,8 @@ def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[s
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
-            following = torch.stack(
-                [images[(start + i + 1) % len(images)] for i in range(len(batch))]
-            )
+            places = range(start + 1, start + 1 + len(batch))
+            following = torch.stack([images[place % len(images)] for place in places])
             before, lower, upper = map(logits, (batch, *stacked.swap(batch, following, zone)))
             below += (lower != before).any(1).tolist()
             above += (upper != before).any(1).tolist()
@@ -200,19 +232,15 @@ def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[s
 
 def rounding(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> float:
     """The largest change of μ×100 that bfloat16 makes on `images`, over the settings' methods."""
-    mu = [
-        evaluate(model, images, settings.model_copy(update={"precision": kind}), zone)[0][
-            "mu"
-        ].to_numpy()
-        for kind in ("float32", "bfloat16")
-    ]
+    mu = []
+    for kind in ("float32", "bfloat16"):
+        table, _ = evaluate(model, images, settings.model_copy(update={"precision": kind}), zone)
+        mu.append(table["mu"].to_numpy())
     return 100 * float(np.nanmax(np.abs(mu[0] - mu[1])))
 
 
 def _ready(model: Classifier, settings: Cams) -> Classifier:
-    """A copy of the network on its device, in the settings' precision and the faster memory
-    layout.
-    """
+    """A copy of the network on its device, in the settings' precision and the faster layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind = torch.float64 if settings.precision == "float64" else torch.float32
     model = copy.deepcopy(model).to(device, kind).eval()
@@ -224,6 +252,17 @@ def _inputs(model: Classifier, batch: Tensor) -> Tensor:
     return normalise(batch).to(next(model.parameters()))
 
 
+def _batch(
+    work: _Work, batch: Tensor, progress: Callable[[int], object], at_once: int
+) -> dict[str, Tensor]:
+    """One batch's predicted classes, raw maps and activities, on the CPU."""
+    found = _batch_maps(work.model, batch, work.settings, progress, at_once)
+    for name in work.settings.methods:
+        mu, mu_raw = measure(found[name], tuple(batch.shape[2:]), work.zone)
+        found |= {MU.format(name): mu, MU_RAW.format(name): mu_raw}
+    return found
+
+
 def _batch_maps(
     model: Classifier,
     batch: Tensor,
@@ -233,12 +272,8 @@ def _batch_maps(
 ) -> dict[str, Tensor]:
     """One batch's raw maps and predicted classes, on the CPU, `at_once` images at a time."""
     inputs = _inputs(model, batch)
-    with (
-        torch.no_grad(),
-        torch.autocast(
-            inputs.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"
-        ),
-    ):
+    rounded = settings.precision == "bfloat16"
+    with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=rounded):
         predicted = torch.cat([model(part).argmax(1) for part in inputs.split(at_once)])
         found = saliency_maps(
             model,
@@ -249,25 +284,20 @@ def _batch_maps(
             options=settings.options,
             progress=progress,
         )
-    return {
-        name: values.cpu().contiguous() for name, values in ({PREDICTED: predicted} | found).items()
-    }
+    return {name: raw.cpu().contiguous() for name, raw in ({PREDICTED: predicted} | found).items()}
 
 
 def _fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
-    """`work(at_once)`, or with half as many images at once while the memory doesn't hold them; and
-    how many it was.
+    """`work(at_once)`, or with half as many images at once while the memory doesn't hold them.
 
-    Says so on stderr; ValueError where not even one fits.
+    And how many it was. Says so on stderr; ValueError where not even one fits.
     """
     while True:
         try:
             return work(at_once), at_once
         except (RuntimeError, MemoryError) as error:
-            if not (
-                isinstance(error, MemoryError | torch.OutOfMemoryError)
-                or should_reduce_batch_size(error)
-            ):
+            kinds = MemoryError | torch.OutOfMemoryError
+            if not isinstance(error, kinds) and not should_reduce_batch_size(error):
                 raise
         # Only here, outside the handler, are the tensors free that the error's traceback held.
         gc.collect()
@@ -275,25 +305,8 @@ def _fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
         if at_once == 1:
             raise ValueError(
                 "out of memory with a single image at a time; takes more memory, a narrower "
-                "network "
-                "(model.width) or smaller images (image_size)"
+                "network (model.width) or smaller images (image_size)"
             )
-        tqdm.write(
-            f"out of memory with {at_once} images at once: goes on with {at_once // 2} "
-            "(cams.batch_size)",
-            sys.stderr,
-        )
+        fewer = f"goes on with {at_once // 2} (cams.batch_size)"
+        tqdm.write(f"out of memory with {at_once} images at once: {fewer}", sys.stderr)
         at_once //= 2
-
-
-def _digest(*parts: object) -> str:
-    """A name for tensors and whatever else has a repr."""
-    digest = hashlib.sha256()
-    for part in parts:
-        whole = (
-            part.cpu().contiguous().numpy().tobytes()
-            if isinstance(part, Tensor)
-            else repr(part).encode()
-        )
-        digest.update(whole)
-    return digest.hexdigest()[:32]
