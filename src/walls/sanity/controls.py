@@ -56,8 +56,7 @@ def below(images: Tensor, labels: Sequence[int], seed: int = 0) -> dict[str, Ten
 
 
 def put_together(upper: Tensor, lower: Tensor, zone: DeadZone) -> Tensor:
-    """Images whose seen part is the upper one's and whose hidden part is the lower one's, (N, C, H,
-    W).
+    """(N, C, H, W) whose seen part is the upper images' and whose hidden part is the lower ones'.
 
     Stacked, two whole images one above the other, where the zone's image is twice as high; else the
     images' own rows, cut where the dead zone begins (Eq. 6 of the paper).
