@@ -325,7 +325,6 @@ def test_the_readmes_pytorch_grad_cam_gives_our_maps(libraries):
 def test_the_readmes_captum_gives_our_maps(libraries):
     namespace, raw = libraries
     theirs = namespace["signed"].detach()[:, 0].clamp_min(0)
-    assert (namespace["signed"] < 0).any()
     torch.testing.assert_close(theirs, raw, rtol=1e-5, atol=1e-5 * float(raw.max()))
 
 
@@ -336,6 +335,7 @@ def test_the_readmes_torch_cam_gives_our_maps(libraries):
     torch.testing.assert_close(namespace["scaled"], ours, rtol=0, atol=1e-5)
 
 
+@pytest.mark.bulk
 def test_the_readmes_assertion_holds_or_says_why_not():
     """In a CAM library's tests: of a method that is blind behind the wall, and one that isn't."""
     namespace: dict = {}
