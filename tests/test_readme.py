@@ -316,18 +316,21 @@ def libraries():
     return namespace, raw
 
 
+@pytest.mark.bulk
 def test_the_readmes_pytorch_grad_cam_gives_our_maps(libraries):
     namespace, raw = libraries
     ours = activity.upscale(raw, (448, 224)).numpy()
     np.testing.assert_allclose(namespace["heat"], ours, rtol=0, atol=1e-5)
 
 
+@pytest.mark.bulk
 def test_the_readmes_captum_gives_our_maps(libraries):
     namespace, raw = libraries
     theirs = namespace["signed"].detach()[:, 0].clamp_min(0)
     torch.testing.assert_close(theirs, raw, rtol=1e-5, atol=1e-5 * float(raw.max()))
 
 
+@pytest.mark.bulk
 def test_the_readmes_torch_cam_gives_our_maps(libraries):
     namespace, raw = libraries
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
