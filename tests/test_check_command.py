@@ -2,10 +2,10 @@
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def test_ten_photographs_in_a_folder_within_a_minute(flat, tmp_path):
     )
     asked = ["check", "torchvision:resnet18", "--weights", "none", "--images", str(flat)]
     asked += ["--methods", "GradCAM", "HiResCAM", "--out", "out/report"]
-    started = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
         [sys.executable, "-c", script, *asked],
         cwd=tmp_path,
@@ -63,7 +63,9 @@ def test_ten_photographs_in_a_folder_within_a_minute(flat, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - started < 60
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The processor's seconds: a clock would measure what else runs on the machine.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 60
     lines = done.stdout.splitlines()
     assert lines[0] == "torchvision:resnet18, weights: random; 10 photographs."
     assert lines[1].startswith("The network can't see 224 of 448 rows of its image: on these very")
