@@ -45,8 +45,11 @@ lint: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[dev]"
 	pre-commit run --all-files
 
-# What needs longer: every kind of stage killed at random moments, and other faults.
+# What needs longer: every kind of stage killed at random moments, and other faults; and Quantus, without the
+# opencv-python that it asks for: the lock's opencv-python-headless has the same files.
+QUANTUS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["quantus"])
 test-long: setup
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $$(.venv/bin/python -c '$(QUANTUS)')
 	pytest -m long
 
 # The lock: exact versions and hashes, for every platform and Python from 3.11 on.

@@ -13,6 +13,7 @@ from walls.project import commands, runner
 TAKES = {
     "run": ("STAGE", ["as dvc.yaml names it"]),
     "params": ("[FILE]", ["default: params.yaml", "One line for every wrong value"]),
+    "check": ("NETWORK", ["torchvision:NAME", "--methods GradCAM HiResCAM", "Exit code: 0 done"]),
     "train": ("WHICH", ["masked or baseline", "accelerate launch"]),
     "evaluate": ("WHICH", ["stack-mix or stack-gen", "accelerate launch", "dvc repro"]),
     "summary": ("", ["what the last run found"]),

@@ -86,6 +86,19 @@ def test_pre_commit_runs_tools_that_the_dev_extra_installs():
     )  # or every clone's notebooks get other ids, and every stage is stale
 
 
+def test_the_long_tests_install_one_quantus():
+    """Nothing that the lock has: its opencv-python would overwrite opencv-python-headless."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert [name for name in extras["quantus"] if "==" in name] == ["quantus==0.6.0"]
+    lock = set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements.txt").read_text(), re.M))
+    assert "opencv-python-headless" in lock and lock.isdisjoint(extras["quantus"])
+    rule = re.search(r"^test-long: setup\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    install, test = rule.splitlines()
+    assert " --no-deps " in install and "$(QUANTUS)" in install and test == "\tpytest -m long"
+
+
 def test_the_citation_prefers_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     paper, readme = citation["preferred-citation"], (ROOT / "README.md").read_text()

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,7 +18,7 @@ from conftest import ROOT, copy_tree, run
 from walls.network import architecture, geometry
 from walls.project import documents, estimates
 from walls.project.log import digest, executed, machine, os
-from walls.saliency import maps, methods
+from walls.saliency import activity, maps, methods
 from walls.sources import imagenet
 
 README, ARTIFACT = ((ROOT / name).read_text() for name in documents.DOCUMENTS)
@@ -288,12 +289,73 @@ def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for snippet in SNIPPETS:
             exec(snippet, namespace)
-    assert len(SNIPPETS) == 3 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
+    assert len(SNIPPETS) == 7 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
     *table, dead_rows, activities, shape = printed.getvalue().splitlines()
     assert "0.0 [0.0, 0.0]" in table[-1] and table[-1].endswith("blind behind the wall")
     assert (tmp_path / "report" / "report.html").is_file()
     assert dead_rows == "54" and "'HiResCAM': tensor([0., 0.]" in activities
     assert shape == "torch.Size([2, 14, 14])"
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    """What the three examples of other libraries leave, in float64, and our GradCAM of the same."""
+    before, namespace = torch.get_default_dtype(), {}
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    try:
+        setup = "\n".join(SNIPPETS[0].splitlines()[:4])  # the network and the images
+        for snippet in (setup, *SNIPPETS[2:5]):
+            exec(snippet, namespace)
+        model, pairs, classes = (namespace[name] for name in ("model", "pairs", "classes"))
+        raw = maps.saliency_maps(model, pairs, ["GradCAM"], classes)["GradCAM"]
+    finally:
+        torch.set_default_dtype(before)
+    assert raw.dtype == torch.float64 and raw.shape == (4, 14, 7)
+    assert (raw[:, 7:].amax((1, 2)) > 0).all()  # behind the wall, where no logit looks
+    return namespace, raw
+
+
+@pytest.mark.bulk
+def test_the_readmes_pytorch_grad_cam_gives_our_maps(libraries):
+    namespace, raw = libraries
+    ours = activity.upscale(raw, (448, 224)).numpy()
+    np.testing.assert_allclose(namespace["heat"], ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.bulk
+def test_the_readmes_captum_gives_our_maps(libraries):
+    namespace, raw = libraries
+    theirs = namespace["signed"].detach()[:, 0].clamp_min(0)
+    torch.testing.assert_close(theirs, raw, rtol=1e-5, atol=1e-5 * float(raw.max()))
+
+
+@pytest.mark.bulk
+def test_the_readmes_torch_cam_gives_our_maps(libraries):
+    namespace, raw = libraries
+    low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)
+    ours = (raw - low) / (high - low)
+    torch.testing.assert_close(namespace["scaled"], ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.bulk
+def test_the_readmes_assertion_holds_or_says_why_not():
+    """In a CAM library's tests: of a method that is blind behind the wall, and one that isn't."""
+    namespace: dict = {}
+    exec("import torch, torchvision, walls\n" + SNIPPETS[1], namespace)
+    assert len(SNIPPETS[1].splitlines()) == 5
+    (test,) = (one for name, one in namespace.items() if name.startswith("test_"))
+
+    def library_with(name):
+        namespace["my_cam"] = lambda network, images, targets: maps.saliency_maps(
+            network, images, [name], targets
+        )[name]
+        torch.manual_seed(0)
+        return test
+
+    assert library_with("HiResCAM")() is None
+    with pytest.raises(AssertionError, match=r"MyCAM: sees content; up to .*% of the map's norm"):
+        library_with("GradCAM")()
 
 
 @pytest.mark.pipeline
@@ -302,7 +364,9 @@ def test_a_method_moved_to_the_others_leaves_the_tests_green(tmp_path):
     that speak of methods.
     """
     project = copy_tree(tmp_path / "project")
-    function, name = re.search(r'@method\("(\w+)"\).*?(?=\n\n)', SNIPPETS[2], re.DOTALL).group(0, 1)
+    function, name = re.search(r'@method\("(\w+)"\).*?(?=\n\n)', SNIPPETS[-1], re.DOTALL).group(
+        0, 1
+    )
     file, params = project / "src/walls/saliency/methods.py", project / "params.yaml"
     file.write_text(file.read_text().replace("\n\nclass _Head", f"\n\n{function}\n\n\nclass _Head"))
     before = params.read_text()

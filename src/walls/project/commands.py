@@ -14,6 +14,16 @@ from walls.base import paths
 
 STOPPED = 130
 PATIENCE = 10  # seconds in which the first of several processes says what is wrong with all
+CHECKED = ("GradCAM", "GradCAM++", "XGradCAM", "EigenCAM", "HiResCAM", "LayerCAM")
+EXAMPLE = """\
+example:
+  walls check torchvision:resnet18 --methods GradCAM HiResCAM --images photos --out report
+  walls check timm:convnext_tiny --weights convnext.safetensors --images photos
+
+The network sees the upper of two photographs, one above the other; what a map shows of the
+lower one comes from what no logit can depend on. With --seen-rows, both parts are of one
+photograph. Exit code: 0 done, 1 something can't be read, isn't known or wouldn't do.
+"""
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -26,6 +36,12 @@ def check_params(asked: argparse.Namespace) -> None:
     from walls.base import params
 
     params.load(asked.file)
+
+
+def check(asked: argparse.Namespace) -> None:
+    from walls.project import check_command
+
+    check_command.run(asked)
 
 
 def train(asked: argparse.Namespace) -> None:
@@ -113,6 +129,8 @@ def parser() -> argparse.ArgumentParser:
         "One line for every wrong value; exit code 1 where there is one.",
     )
     added.add_argument("file", metavar="FILE", nargs="?", type=Path, help="default: params.yaml")
+    added = command(check, "check", "check what saliency maps show of what a network can't see")
+    _take_check(added)
     added = command(
         train,
         "train",
@@ -145,8 +163,8 @@ def parser() -> argparse.ArgumentParser:
         verify,
         "verify",
         "compare a run with the committed results",
-        "Without folders, runs what is committed anew, in a clone that is deleted again. "
-        "Exit code: 0 they agree, 1 they don't, 2 there is nothing to compare, 130 stopped.",
+        "Without folders, runs what is committed anew, in a clone that is deleted again. Exit "
+        "code: 0 they agree, 1 they don't, 2 there is nothing to compare, 130 stopped.",
     )
     added.add_argument(
         "folder",
@@ -164,6 +182,40 @@ def parser() -> argparse.ArgumentParser:
     )
     command(unlock, "unlock", "remove what a killed run has cut short of DVC's notes")
     return top
+
+
+def _take_check(added: argparse.ArgumentParser) -> None:
+    """What `walls check` takes."""
+    added.usage = "walls check [-h] NETWORK [options]"
+    added.formatter_class = argparse.RawDescriptionHelpFormatter
+    added.epilog = EXAMPLE
+    takes = added.add_argument
+    takes(
+        "network",
+        metavar="NETWORK",
+        help="torchvision:NAME, timm:NAME, or efficientnet-lite0 (-lite1, -lite2)",
+    )
+    takes("--weights", metavar="W", help="a local file, or none: random; default: its library's")
+    takes("--layer", metavar="L", help="whose output the maps are made of; default: the last map")
+    names = " ".join(CHECKED)
+    takes("--methods", metavar="M", nargs="+", default=CHECKED, help=f"default: {names}")
+    takes(
+        "--images",
+        metavar="FOLDER",
+        default="packaged",
+        help="photographs: CLASS/*.jpg or *.jpg; default: packaged, foolbox's twenty",
+    )
+    takes("--seen-rows", metavar="N", type=int, help="image rows seen; default: two photographs")
+    takes("--sign", metavar="S", default="relu", help="scores below 0: relu (as 0) or abs")
+    takes(
+        "--costly-images",
+        metavar="N",
+        type=int,
+        default=6,
+        help="photographs that ScoreCAM and Opti-CAM take, minutes each; default: 6",
+    )
+    takes("--seed", metavar="N", type=int, default=0, help="of all that is random; default: 0")
+    takes("--out", metavar="DIR", type=Path, default=Path("report"), help="default: report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import check_names, saliency_maps
+from walls.saliency.methods import METHODS
 from walls.sanity.controls import ANOTHER, CONTROLS, SAME, below, put_together
 from walls.sanity.report import COLUMNS, Report
 
@@ -46,23 +47,27 @@ def check(
     `network`: a network behind a wall, or any other, which is put behind one (`walls.behind`, with
     `layer` and `seen_rows`; None stacks two whole images). `methods`: names, or {name: callable
     (network, images, targets) -> maps (N, h, w) or (N, H, W)}; names and callables mix as {name:
-    None}. `images`: (N, C, H, W), normalised as the network takes them; `labels`: their classes,
-    the predicted ones if None. `few`: of these methods only the first so many images, with the
-    controls same class and another class alone. `sign`: what becomes of scores below zero, "relu"
-    (0) or "abs" (their size). `options`: as of `saliency_maps`. Returns a `Report`. Raises
-    ValueError for an unknown method, control or sign, images of one class, maps of a wrong shape or
-    not finite, and where the wall isn't certified on the weights.
+    None}. `images`: (N, C, H, W), normalised as the network takes them; `labels`: their classes;
+    None: the predicted ones or, where those are all one, a class for every image. `few`: of these
+    methods only the first so many images, with the controls same class and another class alone.
+    `sign`: what becomes of scores below zero, "relu" (0) or "abs" (their size). `options`: as of
+    `saliency_maps`. Returns a `Report`. Raises ValueError for an unknown method, control or sign,
+    images of one class, maps of a wrong shape or not finite, and where the wall isn't certified on
+    the weights.
     """
     chosen = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods)
     few = few or {}
-    _check_arguments(chosen, controls, sign, options)
+    check_arguments(chosen, controls, sign, options)
     model, zone = _behind(network, images, seen_rows, layer)
     images = torch.as_tensor(images).to(next(model.parameters()))
     predicted = _predicted(model, put_together(images, torch.zeros_like(images), zone), batch_size)
-    classes = predicted.tolist() if labels is None else [int(label) for label in labels]
+    classes = _classes(predicted, labels)
     lower = below(images, classes, seed)
-    stacks = {control: put_together(images, lower[control], zone) for control in controls}
-    looked_at = stacks[controls[0]][:CERTIFIED]
+
+    def stacked(control: str, count: int) -> Tensor:
+        return put_together(images[:count], lower[control][:count], zone)
+
+    looked_at = stacked(controls[0], CERTIFIED)
     certificate = certify(model, zone.image_rows, looked_at, seed).require()
     parts, kept = [], {}
     groups = _groups(chosen, controls, few, len(images))
@@ -70,39 +75,32 @@ def check(
     with track(total=total, desc="checking", unit="map", hidden=not progress) as bar:
         for control, names, count in groups:
             own = {name: chosen[name] for name in names}
-            stack = stacks[control][:count]
+            stack = stacked(control, count)
             found = _maps(model, own, stack, predicted[:count], options, batch_size, bar.update)
             for name, raw in found.items():
                 maps = _signed(raw, name, sign)
                 row = {"class": classes[:count], "predicted": predicted[:count].tolist()}
-                parts.append(
-                    _measured(maps, zone, stack.shape[2:], method=name, control=control, **row)
-                )
+                row |= {"method": name, "control": control}
+                parts.append(_measured(maps, zone, stack.shape[2:], **row))
                 kept[name, control] = maps[:SHOWN].cpu()
     order = {name: number for number, name in enumerate(chosen)}
     table = pd.concat(parts, ignore_index=True)[COLUMNS]
     table = table.sort_values("method", key=lambda names: names.map(order), kind="stable")
-    shown = {control: stack[:SHOWN].cpu() for control, stack in stacks.items()}
-    return Report(
-        table.reset_index(drop=True),
-        certificate,
-        zone,
-        list(chosen),
-        list(controls),
-        shown,
-        kept,
-        sign,
-        seed,
-    )
+    table = table.reset_index(drop=True)
+    shown = {control: stacked(control, SHOWN).cpu() for control in controls}
+    names = list(chosen), list(controls)
+    return Report(table, certificate, zone, *names, shown, kept, sign, seed)
 
 
-def _check_arguments(
+def check_arguments(
     methods: Mapping[str, Method | None],
-    controls: Sequence[str],
-    sign: str,
-    options: Mapping[str, Mapping[str, object]] | None,
+    controls: Sequence[str] = CONTROLS,
+    sign: str = "relu",
+    options: Mapping[str, Mapping[str, object]] | None = None,
 ) -> None:
-    """ValueError for an unknown method, option, control or sign, by name."""
+    """ValueError for no or an unknown method, an unknown option, control or sign, by name."""
+    if not methods:
+        raise ValueError(f"methods: got none; takes {', '.join(METHODS)}, or callables")
     for name, own in methods.items():
         if own is not None and not callable(own):
             raise ValueError(f"methods: got {own!r} for {name}; takes a callable, or None for ours")
@@ -134,9 +132,7 @@ def _groups(
     few: Mapping[str, int],
     images: int,
 ) -> list[tuple[str, list[str], int]]:
-    """Which methods take how many images under each control; those in `few` take two controls
-    alone.
-    """
+    """Which methods take how many images under each control; those in `few` take two controls."""
     found = []
     for control in controls:
         wanted = [name for name in methods if name not in few or control in (SAME, ANOTHER)]
@@ -150,6 +146,16 @@ def _predicted(model: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """The class that the network predicts from the seen part, (N,)."""
     with torch.no_grad():
         return torch.cat([model(part).argmax(1) for part in images.split(batch_size)])
+
+
+def _classes(predicted: Tensor, labels: Sequence[int] | None) -> list[int]:
+    """The labels; without them, the predicted classes or, where those are one, each image's own."""
+    if labels is None:
+        found = predicted.tolist()
+        return found if len(set(found)) > 1 else list(range(len(found)))
+    if len(labels) != len(predicted):
+        raise ValueError(f"labels: got {len(labels)} for {len(predicted)} images; takes one each")
+    return [int(label) for label in labels]
 
 
 def _maps(
@@ -191,9 +197,7 @@ def _signed(maps: Tensor, name: str, sign: str) -> Tensor:
 
 
 def _measured(maps: Tensor, zone: DeadZone, size: Sequence[int], **columns: object) -> pd.DataFrame:
-    """µ of every map, a row each, beside other columns. A map of the image's size is taken as it
-    is.
-    """
+    """µ of every map, a row each; other columns. A map of the image's size is taken as it is."""
     size = (int(size[0]), int(size[1]))
     whole = tuple(maps.shape[1:]) == size
     mu_raw = activity(maps if whole else interpolate(maps, size), zone)

@@ -55,16 +55,17 @@ def below(images: Tensor, labels: Sequence[int], seed: int = 0) -> dict[str, Ten
     }
 
 
-def put_together(upper: Tensor, lower: Tensor, zone: DeadZone) -> Tensor:
-    """Images whose seen part is the upper one's and whose hidden part is the lower one's, (N, C, H,
-    W).
+def put_together(seen: Tensor, hidden: Tensor, zone: DeadZone) -> Tensor:
+    """Images (N, C, H, W) whose seen part is of the ones and whose hidden part is of the others.
 
     Stacked, two whole images one above the other, where the zone's image is twice as high; else the
     images' own rows, cut where the dead zone begins (Eq. 6 of the paper).
     """
-    rows = upper.shape[2]
-    if zone.image_rows == 2 * rows:
-        return torch.cat([upper, lower], dim=2)
-    if zone.image_rows != rows:
-        raise ValueError(f"images: got {rows} rows; takes {zone.image_rows}, or half of them")
-    return torch.cat([upper[:, :, : zone.seen_rows], lower[:, :, zone.seen_rows :]], dim=2)
+    rows, top = seen.shape[2], zone.side == "top"
+    if zone.image_rows != 2 * rows:
+        if zone.image_rows != rows:
+            raise ValueError(f"images: got {rows} rows; takes {zone.image_rows}, or half of them")
+        cut = zone.dead_rows if top else zone.seen_rows
+        seen = seen[:, :, cut:] if top else seen[:, :, :cut]
+        hidden = hidden[:, :, :cut] if top else hidden[:, :, cut:]
+    return torch.cat([hidden, seen] if top else [seen, hidden], dim=2)

@@ -43,21 +43,14 @@ def write(report: Report, folder: Path, title: str) -> None:
 
 def _body(report: Report, title: str, pictures: list[str]) -> list[str]:
     """The page's parts, in order."""
-    zone, certificate = report.zone, report.certificate
-    hidden = f"{zone.dead_rows} of {zone.image_rows} rows"
     negative = "their size" if report.sign == "abs" else "0"
     overview, *maps = pictures
     few = [f'<img src="{picture}" alt="Maps of one image under each control">' for picture in maps]
     return [
         f"<h1>{html.escape(title)}: what the maps show of what it can't see</h1>",
-        f"<p>The network can't see {hidden} of its image: on these very weights every logit is the "
-        f"same to the last bit whatever finite values stand there ({certificate.images} images), "
-        "and "
-        f"the gradient there is {certificate.dead_gradient:g}. µ is the part of a map's l2 norm "
-        "that "
-        f"lies in the {zone.measured_rows} rows whose scores can come from hidden features alone. "
-        f"A map that is the same everywhere has µ×100 = {100 * report.uniform:.1f}. Scores below "
-        "zero "
+        f"<p>{report.certified()} µ is the part of a map's l2 norm that lies in the "
+        f"{report.zone.measured_rows} rows whose scores can come from hidden features alone. A map "
+        f"that is the same everywhere has µ×100 = {100 * report.uniform:.1f}. Scores below zero "
         f"count as {negative}.</p>",
         "<h2>Verdicts</h2>",
         f'<div class="wide">{report.wide().to_html(border=0)}</div>',

@@ -16,9 +16,7 @@ MARKERS = {SAME: ("o", SEEN), ANOTHER: ("s", "#de8f05"), NOISE: ("^", "0.45"), G
 
 
 def overview(report: Report) -> Figure:
-    """Mean µ×100 of every method under each control, with its 95% interval; dashed, a uniform
-    map.
-    """
+    """Mean µ×100 of every method under each control, its 95% interval; dashed, a uniform map."""
     table = report.summary()
     height = 0.55 + 0.24 * len(report.methods)
     figure, ax = plt.subplots(figsize=(WIDTH, height))
@@ -28,9 +26,8 @@ def overview(report: Report) -> Figure:
         places = np.arange(len(report.methods)) + step * (number - (len(report.controls) - 1) / 2)
         marker, colour = MARKERS[control]
         ax.hlines(places, own["ci_low"], own["ci_high"], color=colour, linewidth=1)
-        ax.plot(
-            own["mean"], places, marker, color=colour, markersize=3.5, linestyle="", label=control
-        )
+        drawn = {"color": colour, "markersize": 3.5, "linestyle": "", "label": control}
+        ax.plot(own["mean"], places, marker, **drawn)
     ax.axvline(100 * report.uniform, color="0.3", linestyle="--", linewidth=0.8)
     ax.set_yticks(range(len(report.methods)), report.methods)
     ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
@@ -58,17 +55,15 @@ def every_image(report: Report) -> Figure:
 
 
 def maps(report: Report, image: int = 0, methods: list[str] | None = None) -> Figure:
-    """One image's maps: a method per row, a control per column, µ×100 below; hatched, what is
-    hidden.
+    """One image's maps: a method a row, a control a column, µ×100 below; hatched, what is hidden.
 
     `image`: one of the few whose maps the report keeps. Images are shown as they are fed to the
     network, each from its darkest to its brightest value.
     """
-    chosen = [
-        name for name in methods or report.methods if (name, report.controls[0]) in report.maps
-    ]
+    first = report.controls[0]
+    chosen = [name for name in methods or report.methods if (name, first) in report.maps]
     figure, axes = grid(len(chosen) + 1, len(report.controls))
-    size = tuple(report.images[report.controls[0]].shape[2:])
+    size = tuple(report.images[first].shape[2:])
     for column, control in enumerate(report.controls):
         picture = _picture(report.images[control][image])
         _show(axes[0, column], picture, report)
@@ -99,7 +94,7 @@ def _show(ax: Axes, picture: np.ndarray, report: Report, heat: Tensor | None = N
     if heat is not None:
         ax.imshow(heat.numpy(), alpha=0.6, vmin=0, vmax=1)
     zone, width = report.zone, picture.shape[1]
-    first, last = (zone.seen_rows, zone.image_rows)
+    first, last = zone.seen_rows, zone.image_rows
     if zone.side == "top":
         first, last = 0, zone.dead_rows
     dead_band(ax, first, last, width, over_heat=heat is not None)

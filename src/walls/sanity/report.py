@@ -31,9 +31,7 @@ class SeesThroughWalls(AssertionError):
 
 @dataclass(frozen=True)
 class Report:
-    """The table of a check, a row per image, method and control, and what it says of each
-    method.
-    """
+    """A check's table, a row per image, method and control, and what it says of each method."""
 
     table: pd.DataFrame  # COLUMNS; mu in [0, 1], NaN for an all-zero map
     certificate: Certificate
@@ -51,9 +49,7 @@ class Report:
         return uniform_activity(self.zone.measured_rows / self.zone.image_rows)
 
     def summary(self) -> pd.DataFrame:
-        """A row per method and control: mean µ×100, its 95% interval over classes, images, empty
-        maps.
-        """
+        """A row per method and control: mean µ×100, its 95% interval over classes, and counts."""
         rows = []
         for (method, control), part in self.table.groupby(["method", "control"], sort=False):
             low, high = interval(100 * part["mu"].to_numpy(), part["class"].to_numpy(), self.seed)
@@ -105,17 +101,14 @@ class Report:
         return {method: self.verdict(method) for method in self.methods}
 
     def require(self, method: str) -> "Report":
-        """Itself; raises SeesThroughWalls, an AssertionError, where a method isn't blind behind the
-        wall.
-        """
+        """Itself; raises SeesThroughWalls, an AssertionError, for a method that isn't blind."""
         found = self.verdict(method)
         if found != BLIND:
             own = self.table[self.table["method"] == method]
             worst = own.loc[own["mu"].idxmax()]
             raise SeesThroughWalls(
                 f"{method}: {found}; up to {100 * worst['mu']:.1f}% of the map's norm lies where "
-                "the "
-                f"network can't see (image {worst['image']}, {worst['control']} there)"
+                f"the network can't see (image {worst['image']}, {worst['control']} there)"
             )
         return self
 
@@ -132,10 +125,18 @@ class Report:
         top = same.loc[same["mean"].idxmax()]
         return f"{said}. The most with the same class: {top['method']}, µ×100 = {top['mean']:.1f}."
 
+    def certified(self) -> str:
+        """The certificate in a sentence: what the network can't see, and how that was shown."""
+        zone, images = self.zone, self.certificate.images
+        return (
+            f"The network can't see {zone.dead_rows} of {zone.image_rows} rows of its image: on "
+            "these very weights every logit is the same to the last bit whatever finite values "
+            f"stand there ({images} images), and the gradient there is "
+            f"{self.certificate.dead_gradient:g}."
+        )
+
     def wide(self) -> pd.DataFrame:
-        """Mean µ×100 and its interval as text, a method per row and a control per column; the
-        verdict.
-        """
+        """Mean µ×100 and its interval as text, a method a row, a control a column; the verdict."""
         found = self.summary()
         cells = found.apply(_cell, axis=1)
         table = found.assign(cell=cells).pivot(index="method", columns="control", values="cell")
@@ -159,9 +160,7 @@ class Report:
         }
 
     def save(self, folder: Path | str, title: str = "a network") -> Path:
-        """Write report.json, report.csv, report.png and report.html into `folder`; the page's
-        path.
-        """
+        """Write report.json, .csv, .png and .html into `folder`, and return the page's path."""
         from walls.sanity import page
 
         folder = Path(folder)

@@ -11,9 +11,7 @@ from walls.base.fields import Section, Text, home, shown, takes
 
 
 class Networks(Section):
-    """Which trained networks are put behind a wall, on which photographs, and which maps are
-    checked.
-    """
+    """Which trained networks are put behind a wall, on which photographs, and what is checked."""
 
     names: takes(
         "a list of networks: efficientnet-lite0, -lite1, -lite2, timm:NAME or torchvision:NAME",

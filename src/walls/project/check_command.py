@@ -1,0 +1,72 @@
+"""`walls check NETWORK`: the standard check from the command line, its table, and its files."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from walls.base.messages import shown
+from walls.network import zoo
+from walls.saliency.methods import COSTLY
+from walls.sanity.check import check, check_arguments
+from walls.sanity.report import Report
+from walls.sources.packaged import photographs
+
+
+def run(asked: Namespace) -> None:
+    """Check a named network on photographs; print the table, and write the report into a folder.
+
+    ValueError, with nothing written, for whatever can't be read, isn't known, or wouldn't do.
+    """
+    check_arguments(dict.fromkeys(asked.methods), sign=asked.sign)
+    if asked.costly_images < 2:
+        raise ValueError(f"--costly-images: got {asked.costly_images}; takes 2 or more")
+    _require_folder(asked.out)
+    named = zoo.get(asked.network, asked.weights, seed=asked.seed)
+    images, labels, _ = photographs(asked.images, named.recipe)
+    few = {name: asked.costly_images for name in asked.methods if name in COSTLY}
+    report = check(
+        named.network,
+        asked.methods,
+        images,
+        labels,
+        seen_rows=asked.seen_rows,
+        layer=asked.layer,
+        few=few,
+        sign=asked.sign,
+        seed=asked.seed,
+    )
+    page = report.save(asked.out, named.name)
+    print(f"{named.name}, weights: {shown(named.weights)}; {len(images)} photographs.")
+    print(_said(report, grouped=labels is not None))
+    print(f"Written into {shown(asked.out)}; open {shown(page)}")
+
+
+def _require_folder(out: Path) -> None:
+    """ValueError where no folder of that name can be made, or written into."""
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ValueError(f"--out: got {shown(out)}, but {shown(there)} is a file; takes a folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"--out: got {shown(out)}, which can't be written; takes another folder")
+
+
+def _said(report: Report, grouped: bool) -> str:
+    """The certificate, the table and its reading; `grouped`: whether classes were told."""
+    classes = report.table["class"].nunique()
+    if grouped:
+        sorted_by = f"{classes} classes, one a folder"
+    elif report.table["predicted"].nunique() > 1:
+        sorted_by = f"{classes} classes, as the network predicts them"
+    else:
+        sorted_by = "each photograph a class of its own, since the network predicts one for all"
+    return "\n".join(
+        [
+            report.certified(),
+            "",
+            "µ×100 of the hidden part by what lies there, and its 95% interval over classes "
+            f"({sorted_by}); a map that is the same everywhere: {100 * report.uniform:.1f}.",
+            report.wide().to_string(),
+            "",
+            report.sentence(),
+        ]
+    )
