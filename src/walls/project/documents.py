@@ -20,6 +20,7 @@ from walls.paper.claims import of
 from walls.project import log
 
 DOCUMENTS = ("README.md", "ARTIFACT.md")
+CONTROLS = ("same class", "another class", "noise", "grey")  # as in metrics/networks.json
 Maker = Callable[[Path], str]  # of the folder whose results it shows
 MARKER = re.compile(r"^<!-- (/?)([\w-]+) -->$", re.MULTILINE)
 
@@ -226,7 +227,95 @@ def showcase(root: Path) -> str:
     )
 
 
+def real(root: Path) -> str:
+    """What came out on a network that people use, in a sentence."""
+    name, report = next(iter(metrics(root, "networks").items()))
+    cells = _networks_cells(report)
+    found = {
+        method: [f"{cells[method, control]['mean']:.1f}" for control in CONTROLS]
+        for method in ("GradCAM", "HiResCAM")
+        if all((method, control) in cells for control in CONTROLS)
+    }
+    said = "; ".join(
+        f"of {method}'s map {same} where that shows the class of the seen one, {another} where it "
+        f"shows another class, {noise} where it is noise, {grey} where it is grey"
+        if number == 0
+        else f"of {method}'s {same}, {another}, {noise} and {grey}"
+        for number, (method, (same, another, noise, grey)) in enumerate(found.items())
+    )
+    images = max(cell["images"] for cell in cells.values())
+    return (
+        f"**{name}, trained on ImageNet by others, sees one photograph and not the one below it.** "
+        f"Activity µ×100 in the hidden one, over {images} photographs: {said}; of a map that is "
+        f"the same everywhere {report['uniform']:.1f}."
+    )
+
+
+def first(root: Path) -> str:
+    """The paper's methods in the paper, in the [VGG] trained here, and in a network in use."""
+    table = _table(root)
+    table = table[table["dataset"] == "stack-mix"].set_index("method")
+    name, report = next(iter(metrics(root, "networks").items()))
+    cells, (same, another, *_) = _networks_cells(report), CONTROLS
+    most = max(cell["images"] for cell in cells.values())
+    heads = (
+        "µ×100, lower is better",
+        "the paper: VGG16, trained on ImageNet; two animals of a class (STACK-MIX)",
+        "here: VGG16, an eighth as wide, trained on drawn animals (STACK-MIX)",
+        f"{name}, as it comes: two photographs, the hidden one of the {same}",
+        f"the same, the hidden one of {another}",
+    )
+    lines = [_row(*heads), _row("---", *["---:"] * 4)]
+    for method, row in table.iterrows():
+        if method == "uniform map":
+            uniform = f"{report['uniform']:.1f}"
+            lines.append(_row(method, "", f"{row['mean']:.1f}", uniform, uniform))
+        elif not math.isnan(row["paper_mean"]):
+            real = [_networks_cell(cells.get((method, c)), most) for c in (same, another)]
+            paper = f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
+            lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *real))
+    few = {cell["images"] for cell in cells.values()} - {most}
+    less = f", (n) of the first n of them, {min(few)} here" if few else ""
+    counts = f"{int(table['images'].max())} images each; {name} {most} photographs{less}"
+    return "\n".join([*lines, "", f"Mean ± standard deviation: {counts}."])
+
+
+def networks(root: Path) -> str:
+    """µ×100 of every method, network and form of a longer run, under each control."""
+    parts = []
+    for form, reports in metrics(root, "networks").items():
+        cells = {name: _networks_cells(report) for name, report in reports.items()}
+        seen = [f"{name}, {r['seen_rows']} of {r['image_rows']} rows" for name, r in reports.items()]
+        lines = [_row(f"{form}: {' / '.join(CONTROLS)}", *seen)]
+        lines.append(_row("---", *["---:"] * len(reports)))
+        for method in dict.fromkeys(method for own in cells.values() for method, _ in own):
+            means = [
+                " / ".join(f"{own[method, c]['mean']:.1f}" for c in CONTROLS if (method, c) in own)
+                for own in cells.values()
+            ]
+            lines.append(_row(method, *means))
+        lines.append(_row("uniform map", *(f"{r['uniform']:.1f}" for r in reports.values())))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _networks_cells(report: dict) -> dict[tuple[str, str], dict]:
+    """{(method, control): its row} of one network's report."""
+    return {(row["method"], row["control"]): row for row in report["activity"]}
+
+
+def _networks_cell(row: dict | None, most: int) -> str:
+    """Mean ± standard deviation, with the number of images where it isn't all of them."""
+    if row is None or row["mean"] is None:
+        return ""
+    few = f" ({row['images']})" if row["images"] < most else ""
+    return f"{row['mean']:.1f} ± {row['std']:.1f}{few}"
+
+
 BLOCKS: dict[str, Maker] = {
+    "real": real,
+    "first": first,
+    "networks": networks,
     "summary": headline,
     "results": results,
     "presets": presets,
