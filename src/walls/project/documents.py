@@ -230,24 +230,22 @@ def showcase(root: Path) -> str:
 def real(root: Path) -> str:
     """What came out on a network that people use, in a sentence."""
     name, report = next(iter(metrics(root, "networks").items()))
-    cells = _networks_cells(report)
-    found = {
-        method: [f"{cells[method, control]['mean']:.1f}" for control in CONTROLS]
-        for method in ("GradCAM", "HiResCAM")
-        if all((method, control) in cells for control in CONTROLS)
-    }
-    said = "; ".join(
-        f"of {method}'s map {same} where that shows the class of the seen one, {another} where it "
-        f"shows another class, {noise} where it is noise, {grey} where it is grey"
-        if number == 0
-        else f"of {method}'s {same}, {another}, {noise} and {grey}"
-        for number, (method, (same, another, noise, grey)) in enumerate(found.items())
-    )
-    images = max(cell["images"] for cell in cells.values())
+    cells = _cells(report)
+    words = ("shows the class of the seen one", "shows another class", "is noise", "is grey")
+    said = []
+    for method in ("GradCAM", "HiResCAM"):
+        found = [_mean(cells.get((method, control))) for control in CONTROLS]
+        if all(found) and not said:
+            pairs = zip(found, words, strict=True)
+            told = (f"{mean} where that {word}" for mean, word in pairs)
+            said.append(f"{method} {', '.join(told)}")
+        elif all(found):
+            said.append(f"{method} {', '.join(found[:-1])} and {found[-1]}")
+    said.append(f"a map that is the same everywhere {report['uniform']:.1f}")
+    images = max(row["images"] for row in cells.values())
     return (
-        f"**{name}, trained on ImageNet by others, sees one photograph and not the one below it.** "
-        f"Activity µ×100 in the hidden one, over {images} photographs: {said}; of a map that is "
-        f"the same everywhere {report['uniform']:.1f}."
+        f"**{name}, trained on ImageNet by others, sees one photograph, not the one below it.** "
+        f"Activity µ×100 in the hidden one, over {images} photographs: {'; '.join(said)}."
     )
 
 
@@ -256,8 +254,8 @@ def first(root: Path) -> str:
     table = _table(root)
     table = table[table["dataset"] == "stack-mix"].set_index("method")
     name, report = next(iter(metrics(root, "networks").items()))
-    cells, (same, another, *_) = _networks_cells(report), CONTROLS
-    most = max(cell["images"] for cell in cells.values())
+    cells, (same, another, *_) = _cells(report), CONTROLS
+    most = max(row["images"] for row in cells.values())
     heads = (
         "µ×100, lower is better",
         "the paper: VGG16, trained on ImageNet; two animals of a class (STACK-MIX)",
@@ -271,45 +269,46 @@ def first(root: Path) -> str:
             uniform = f"{report['uniform']:.1f}"
             lines.append(_row(method, "", f"{row['mean']:.1f}", uniform, uniform))
         elif not math.isnan(row["paper_mean"]):
-            real = [_networks_cell(cells.get((method, c)), most) for c in (same, another)]
+            two = [_mean(cells.get((method, control)), most) for control in (same, another)]
             paper = f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
-            lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *real))
-    few = {cell["images"] for cell in cells.values()} - {most}
-    less = f", (n) of the first n of them, {min(few)} here" if few else ""
-    counts = f"{int(table['images'].max())} images each; {name} {most} photographs{less}"
-    return "\n".join([*lines, "", f"Mean ± standard deviation: {counts}."])
+            lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *two))
+    few = {row["images"] for row in cells.values()} - {most}
+    less = f", (n): the first n of them, {min(few)} here" if few else ""
+    counts = f"{int(table['images'].max())} images in the first two; {name} {most}{less}"
+    return "\n".join([*lines, "", f"Mean ± standard deviation over images: {counts}."])
 
 
 def networks(root: Path) -> str:
     """µ×100 of every method, network and form of a longer run, under each control."""
     parts = []
     for form, reports in metrics(root, "networks").items():
-        cells = {name: _networks_cells(report) for name, report in reports.items()}
-        seen = [f"{name}, {r['seen_rows']} of {r['image_rows']} rows" for name, r in reports.items()]
+        cells = [_cells(report) for report in reports.values()]
+        seen = [f"{n}: {r['seen_rows']} of {r['image_rows']} rows" for n, r in reports.items()]
         lines = [_row(f"{form}: {' / '.join(CONTROLS)}", *seen)]
         lines.append(_row("---", *["---:"] * len(reports)))
-        for method in dict.fromkeys(method for own in cells.values() for method, _ in own):
-            means = [
-                " / ".join(f"{own[method, c]['mean']:.1f}" for c in CONTROLS if (method, c) in own)
-                for own in cells.values()
-            ]
-            lines.append(_row(method, *means))
+        for method in dict.fromkeys(method for own in cells for method, _ in own):
+            found = ([_mean(own.get((method, control))) for control in CONTROLS] for own in cells)
+            lines.append(_row(method, *(" / ".join(filter(None, means)) for means in found)))
         lines.append(_row("uniform map", *(f"{r['uniform']:.1f}" for r in reports.values())))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _networks_cells(report: dict) -> dict[tuple[str, str], dict]:
+def _cells(report: dict) -> dict[tuple[str, str], dict]:
     """{(method, control): its row} of one network's report."""
     return {(row["method"], row["control"]): row for row in report["activity"]}
 
 
-def _networks_cell(row: dict | None, most: int) -> str:
-    """Mean ± standard deviation, with the number of images where it isn't all of them."""
-    if row is None or row["mean"] is None:
+def _mean(row: dict | None, most: int | None = None) -> str:
+    """A mean; with `most`, its standard deviation and, where it is of fewer images, how many."""
+    if row is None:
         return ""
+    if row["mean"] is None:
+        return "empty maps"
+    if most is None:
+        return f"{row['mean']:.1f}"
     few = f" ({row['images']})" if row["images"] < most else ""
-    return f"{row['mean']:.1f} ± {row['std']:.1f}{few}"
+    return f"{row['mean']:.1f} ± {row['std'] or 0:.1f}{few}"
 
 
 BLOCKS: dict[str, Maker] = {
