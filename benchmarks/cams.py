@@ -265,13 +265,19 @@ def plot(measured: pd.DataFrame) -> None:
         spread = [middle - low, high - middle]
         ax.barh(names, middle, xerr=spread, color=style.SEEN, error_kw={"linewidth": 0.8})
         ax.axvline(1, color="0.3", linewidth=0.8)
-        ax.set(xscale="log", title=geometry)
+        title = geometry if geometry == cams_real.NAME else f"{geometry}'s geometry"
+        ax.set(xscale="log", title=title)
         for y, (value, end) in enumerate(zip(middle, high, strict=True)):
-            ax.text(end * 1.15, y, f"{value:.1f}×", va="center", fontsize=7)
+            ax.text(end * 1.15, y, _times(value), va="center", fontsize=7)
         ax.set_ylim(len(names) - 0.4, -0.6)
-    axes[0].set_xlim(0.4, measured["ratio"].max() * 4)
+    axes[0].set_xlim(0.4, measured["ratio"].max() * 6)
     axes[-1].set_xlabel("times faster than the other")
     figure.savefig(HERE / "cams.png", metadata={"Software": None})
+
+
+def _times(ratio: float) -> str:
+    """A ratio with as many digits as one reads."""
+    return f"{ratio:.0f}×" if ratio >= 100 else f"{ratio:.1f}×"
 
 
 def _short(peer: str) -> str:
