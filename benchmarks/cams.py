@@ -1,18 +1,17 @@
-"""Our saliency maps against pytorch-grad-cam's: the same network, the same images, in turn, in one
-process.
+"""Our saliency maps against other libraries': the same network and images, in turn, in one process.
 
     python -m benchmarks.cams            all of it; writes benchmarks/cams.{csv,md,png}
-    python -m benchmarks.cams default    one part alone (paper, default or memory), printed
+    python -m benchmarks.cams default    one part alone, printed: paper, default,
+                                         efficientnet-lite0 (cams_real.py) or memory
 
-Twenty minutes on two cores, nearly all of it the library's ScoreCAM and AblationCAM at the paper's
-geometry. Every repetition takes other images (IMAGES of them), handed over in one call; seconds are
+Three quarters of an hour on two cores, nearly all of it the libraries' ScoreCAM and AblationCAM.
+Every repetition takes other images (IMAGES of them), handed over in one call; seconds are
 per image, and what is reported is the median and the interquartile range. Opti-CAM, which the
 library doesn't have, is compared with a plain loop of Definition 6, one image at a time, with its
 authors' demo settings.
 """
 
-import contextlib
-import io
+import math
 import resource
 import subprocess
 import sys
@@ -22,11 +21,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import pytorch_grad_cam as library
 import torch
 from torch import Tensor, nn
 
+from benchmarks import cams_real
 from benchmarks.measure import clocked, hardware, quartiles
+from benchmarks.peers import BLOCK, GRADIENT, LIBRARY, PEERS, Whole, by_grad_cam
 from walls.base import files
 from walls.figures import style
 from walls.network import architecture, classifier
@@ -35,17 +35,6 @@ from walls.saliency.maps import saliency_maps
 from walls.saliency.methods import PAPERS
 
 HERE = Path(__file__).resolve().parent
-PEERS = {
-    "GradCAM": library.GradCAM,
-    "GradCAM++": library.GradCAMPlusPlus,
-    "XGradCAM": library.XGradCAM,
-    "HiResCAM": library.HiResCAM,
-    "LayerCAM": library.LayerCAM,
-    "EigenCAM": library.EigenCAM,
-    "AblationCAM": library.AblationCAM,
-    "ScoreCAM": library.ScoreCAM,
-}
-GRADIENT = ["GradCAM", "GradCAM++", "XGradCAM", "HiResCAM", "LayerCAM"]
 GEOMETRIES = {
     "paper": {"width": 1, "dense": 4096, "classes": 1000, "batch_norm": False, "wall_rows": 9},
     "default": {"width": 0.125, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9},
@@ -60,20 +49,10 @@ GROUPS = {
 }
 IMAGES = {"gradient family": 2, "EigenCAM": 2, "AblationCAM": 1, "ScoreCAM": 1, "Opti-CAM": 2}
 REPETITIONS = {"paper": 3, "default": 5}
+GROUPED = ["geometry", "methods", "peer"]
 STEPS, LR = 50, 0.1  # Opti-CAM's, its authors' demo
-VERSIONS = [f"{package} {version(package)}" for package in ("torch", "grad-cam")]
+VERSIONS = [f"{package} {version(package)}" for package in ("torch", "grad-cam", "torchcam")]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-class Whole(nn.Module):
-    """The network as a user hands it to the library: head(features(x)), full height."""
-
-    def __init__(self, model: classifier.Classifier):
-        super().__init__()
-        self.features, self.head = model.features, model.head
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
 
 
 def plain_opticam(network: Whole, images: Tensor, steps: int = STEPS, lr: float = LR) -> Tensor:
@@ -108,13 +87,17 @@ def theirs(name: str, network: Whole, images: Tensor) -> None:
     if name == "Opti-CAM":
         for image in images.split(1):
             plain_opticam(network, image)
+        network.zero_grad(set_to_none=True)
     else:
-        with (
-            contextlib.redirect_stderr(io.StringIO()),
-            PEERS[name](network, [network.features[-1]]) as cam,
-        ):
-            cam(images, targets=None)
-    network.zero_grad(set_to_none=True)
+        by_grad_cam([name], network, network.features[-1], images)
+
+
+def in_a_block(network: Whole, images: Tensor) -> None:
+    """The library's AblationCAM as its own header advises, the whole backbone as the layer.
+
+    So what lies before the layer isn't computed again for every channel.
+    """
+    by_grad_cam(["AblationCAM"], network, network.features, images)
 
 
 def ours(names: Sequence[str], model: classifier.Classifier, images: Tensor) -> dict[str, Tensor]:
@@ -139,16 +122,33 @@ def compare(geometry: str) -> pd.DataFrame:
             for name in names:
                 peer[name] = _seconds_per_image(some, theirs, name, network, some)
             own = _seconds_per_image(some, ours, names, model, some)
-            found.append({"methods": group, "library": sum(map(peer.get, names)), "ours": own})
+            whose = LIBRARY if group in PEERS or group == "gradient family" else "a plain loop"
+            found.append(_row(group, whose, sum(map(peer.get, names)), own))
+            if group == "gradient family":
+                own = _seconds_per_image(some, ours, ["GradCAM"], model, some)
+                found.append(_row("GradCAM", LIBRARY, peer["GradCAM"], own))
+            if group == "AblationCAM":
+                block = _seconds_per_image(some, in_a_block, network, some)
+                found.append(_row(group, BLOCK, block, own))
         one = images[:1]
         own, library = _seconds_per_image(one, ours, PAPERS, model, one), map(peer.get, PAPERS)
-        found.append({"methods": "Table 1's eight", "library": sum(library), "ours": own})
+        found.append(_row("Table 1's eight", LIBRARY, sum(library), own))
         for row in found:
-            ratio = row["library"] / row["ours"]
-            row |= {"geometry": geometry, "repetition": repetition, "ratio": ratio}
+            row |= {"geometry": geometry, "repetition": repetition}
         print(pd.DataFrame(found).round(2).to_string(index=False), file=sys.stderr, flush=True)
         rows += found
     return pd.DataFrame(rows)
+
+
+def _row(methods: str, peer: str, library: float, own: float) -> dict:
+    """A group's seconds per image, whose they are compared with, and the ratio."""
+    return {
+        "methods": methods,
+        "peer": peer,
+        "library": library,
+        "ours": own,
+        "ratio": library / own,
+    }
 
 
 def reduced_precision(geometry: str, images: int = 4) -> dict[str, float]:
@@ -199,12 +199,15 @@ def memory() -> float:
 def page(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) -> str:
     """The committed page."""
     rows = []
-    for (geometry, methods), group in measured.groupby(["geometry", "methods"], sort=False):
-        cells = (
+    for (geometry, methods, peer), group in measured.groupby(GROUPED, sort=False):
+        cells = [
             quartiles(group[column], digits)
             for column, digits in (("library", 2), ("ours", 2), ("ratio", 1))
-        )
-        rows.append(f"| {geometry} | {methods} | {len(group)} | {' | '.join(cells)}× |")
+        ]
+        maps = group["apart"].max()
+        cells[-1] += "×"
+        cells.append("" if math.isnan(maps) else f"{maps:.0e}")
+        rows.append(f"| {' | '.join([geometry, methods, peer, str(len(group)), *cells])} |")
     at_once = ", ".join(f"{group} {n}" for group, n in IMAGES.items())
     geometries = "; ".join(f"{name}: {network}" for name, network in GEOMETRIES.items())
     gains = []
@@ -215,20 +218,26 @@ def page(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) ->
             f"{said} (but EigenCAM's)."
         )
     table, reduced = "\n".join(rows), "\n".join(gains)
-    return f"""# Saliency maps: pytorch-grad-cam against ours
+    return f"""# Saliency maps: other libraries against ours
 
 {hardware(DEVICE, *VERSIONS)}; float32. Median seconds per image, interquartile range in brackets; the
 ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.
 
-| geometry | methods | n | library (s) | ours (s) | ratio |
-| --- | --- | ---: | ---: | ---: | ---: |
+| geometry | methods | against | n | library (s) | ours (s) | ratio | maps apart |
+| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |
 {table}
 
 Images at once: {at_once}; Table 1's eight 1.
-Geometries: {geometries}, 224×224 pixels.
+Geometries: {geometries}, 224×224 pixels, random weights, noise; {cams_real.NAME}: its ImageNet weights behind
+`walls.behind`, two photographs stacked to 448×224, the libraries on `model.layer`; one map at once of
+AblationCAM and ScoreCAM, two of the others.
 The gradient family: {", ".join(GRADIENT)}; the library runs forward and backward for each.
+AblationCAM: with the target layer that GradCAM takes, as in the library's examples; in a block: the whole
+backbone as the layer, as the header of its AblationCAM advises.
 Opti-CAM: at most {STEPS} steps at {LR}; its peer is a plain loop of Definition 6.
 Table 1's eight: one call of ours; for the library, the sum of its calls.
+Maps apart: the largest difference of any score, both maps from 0 to 1. torch-cam's ScoreCAM upscales its
+masks without `align_corners`, so that its maps are others.
 
 {reduced}
 
@@ -237,21 +246,43 @@ Memory at the paper's geometry, 100 images, batches of 32: {gigabytes:.2f} GB be
 
 
 def plot(measured: pd.DataFrame) -> None:
-    """The ratios as bars with their interquartile range, a geometry each."""
+    """The ratios as bars with their interquartile range, a geometry below the other."""
     style.use_style()
-    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, style.WIDTH / 2.8), sharey=True)
-    for ax, (geometry, part) in zip(axes, measured.groupby("geometry", sort=False), strict=False):
-        groups = part.groupby("methods", sort=False)["ratio"]
+    parts = list(measured.groupby("geometry", sort=False))
+    bars = [part.groupby(GROUPED[1:], sort=False).ngroups for _, part in parts]
+    figure, axes = plt.subplots(
+        len(parts),
+        1,
+        figsize=(style.WIDTH, 0.17 * sum(bars) + 0.5 * len(bars)),
+        height_ratios=bars,
+        sharex=True,
+    )
+    for ax, (geometry, part) in zip(axes, parts, strict=True):
+        groups = part.groupby(GROUPED[1:], sort=False)["ratio"]
         middle = groups.median()
-        spread = [middle - groups.quantile(0.25), groups.quantile(0.75) - middle]
-        ax.barh(middle.index, middle, xerr=spread, color=style.SEEN, error_kw={"linewidth": 0.8})
+        low, high = groups.quantile(0.25), groups.quantile(0.75)
+        names = [f"{methods}, {_short(peer)}" for methods, peer in middle.index]
+        spread = [middle - low, high - middle]
+        ax.barh(names, middle, xerr=spread, color=style.SEEN, error_kw={"linewidth": 0.8})
         ax.axvline(1, color="0.3", linewidth=0.8)
-        ax.set(xscale="log", xlabel="times faster than the library", title=f"{geometry}'s geometry")
-        for y, value in enumerate(middle):
-            ax.text(value * 1.15, y, f"{value:.1f}×", va="center", fontsize=8)
-        ax.set_xlim(0.8, middle.max() * 4)
-    axes[0].invert_yaxis()
+        title = geometry if geometry == cams_real.NAME else f"{geometry}'s geometry"
+        ax.set(xscale="log", title=title)
+        for y, (value, end) in enumerate(zip(middle, high, strict=True)):
+            ax.text(end * 1.15, y, _times(value), va="center", fontsize=7)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+    axes[0].set_xlim(0.4, measured["ratio"].max() * 6)
+    axes[-1].set_xlabel("times faster than the other")
     figure.savefig(HERE / "cams.png", metadata={"Software": None})
+
+
+def _times(ratio: float) -> str:
+    """A ratio with as many digits as one reads."""
+    return f"{ratio:.0f}×" if ratio >= 100 else f"{ratio:.1f}×"
+
+
+def _short(peer: str) -> str:
+    """A peer's name as a label has room for it."""
+    return peer.replace("pytorch-grad-cam", "grad-cam")
 
 
 def _seconds_per_image(images: Tensor, work: Callable, *arguments: object) -> float:
@@ -275,10 +306,12 @@ def main(arguments: list[str]) -> int:
         print(f"{memory():.2f}")
     elif arguments and arguments[0] in GEOMETRIES:
         print(compare(arguments[0]).drop(columns="geometry").round(3).to_string(index=False))
+    elif arguments == [cams_real.NAME]:
+        print(cams_real.compare().drop(columns="geometry").round(3).to_string(index=False))
     elif arguments:
+        takes = ", ".join([*GEOMETRIES, cams_real.NAME])
         print(
-            f"benchmarks.cams: got {arguments[0]}; takes {', '.join(GEOMETRIES)}, memory or "
-            "nothing",
+            f"benchmarks.cams: got {arguments[0]}; takes {takes}, memory or nothing",
             file=sys.stderr,
         )
         return 1
@@ -287,9 +320,10 @@ def main(arguments: list[str]) -> int:
         gigabytes = float(
             subprocess.check_output([sys.executable, "-m", "benchmarks.cams", "memory"], text=True)
         )
-        measured = pd.concat([compare(geometry) for geometry in GEOMETRIES], ignore_index=True)
+        parts = [*(compare(geometry) for geometry in GEOMETRIES), cams_real.compare()]
+        measured = pd.concat(parts, ignore_index=True)
         rounding = {geometry: reduced_precision(geometry) for geometry in GEOMETRIES}
-        files.write_csv(measured, HERE / "cams.csv", digits=4)
+        files.write_csv(measured, HERE / "cams.csv", digits=7)
         (HERE / "cams.md").write_text(page(measured, rounding, gigabytes), encoding="utf-8")
         plot(measured)
     return 0

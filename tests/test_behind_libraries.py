@@ -10,7 +10,7 @@ import torch
 import torchcam.methods
 import torchvision
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from torch import Tensor
+from torch import Tensor, nn
 
 from walls.network import zoo
 from walls.network.behind import Behind, behind
@@ -78,6 +78,20 @@ def test_torch_cam(case, by_name):
     torch.testing.assert_close(
         scaled, (raw - low) / (high - low + 1e-8), rtol=0, atol=1e-5
     )  # 1e-8: its guard
+
+
+def test_a_library_that_replaces_the_layer():
+    """AblationCAM of pytorch-grad-cam puts a layer of its own in `model.layer`'s place."""
+    torch.manual_seed(0)
+    backbone = [nn.Conv2d(3, 6, 3, 2, 1), nn.ReLU(), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU()]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)]
+    model = behind(nn.Sequential(*backbone, *head).double().eval(), layer="3", image_rows=64)
+    images = torch.randn(1, 3, 64, 32).double()
+    before, ours = model(images), saliency_maps(model, images, ["AblationCAM"])["AblationCAM"]
+    with pytorch_grad_cam.AblationCAM(model, [model.layer]) as cam:
+        theirs = torch.from_numpy(cam(images, targets=None)).double()
+    assert torch.equal(model(images), before) and float(theirs.std()) > 0.1
+    torch.testing.assert_close(theirs, upscale(ours, (64, 32)), rtol=0, atol=1e-5)
 
 
 def test_a_hook_on_the_networks_own_layer_would_show_the_seen_part_alone():

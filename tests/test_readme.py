@@ -5,6 +5,7 @@ snippets run.
 import contextlib
 import io
 import json
+import math
 import re
 import tomllib
 
@@ -53,7 +54,8 @@ def test_every_block_has_its_place():
         for slash, name in documents.MARKER.findall(text)
         if not slash
     ]
-    assert sorted(found) == sorted(documents.KNOWN)
+    elsewhere = ["networks", "results"]  # in the showcases' pages
+    assert sorted(found + elsewhere) == sorted(documents.KNOWN)
 
 
 UNPAIRED = "x: the block summary is not closed, or not opened"
@@ -77,27 +79,51 @@ def test_a_marker_without_generator_or_partner_is_refused(text, message):
         documents.filled(text, ROOT, "x")
 
 
+def real():
+    """{(method, control): its row} of notebook 9's network, and its whole report."""
+    report = committed("networks")["efficientnet-lite0"]
+    return {(row["method"], row["control"]): row for row in report["activity"]}, report
+
+
 def test_the_first_screen_holds_what_one_looks_for():
-    """The dead zone's height, GradCAM's µ and the paper's, from the files they come from, within
-    twenty lines.
+    """GradCAM's µ on a real network, within twenty lines; above the first command the dead zone's
+    height, GradCAM's µ here and the paper's. From the files that they come from.
     """
     table = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["dataset", "method"])
     ours, paper = table.loc[("stack-mix", "GradCAM"), ["mean", "paper_mean"]]
-    first, wall = "\n".join(README.splitlines()[:20]), committed("wall")
-    assert f"the bottom {wall['dead_rows']} of {wall['image_rows']} image rows" in first
-    assert f"GradCAM {ours:.1f} (the paper: {paper:.1f}) on STACK-MIX" in first and paper == 22.7
+    wall, cells = committed("wall"), real()[0]
+    same, another, grey = (
+        f"{cells['GradCAM', control]['mean']:.1f}"
+        for control in ("same class", "another class", "grey")
+    )
+    first = "\n".join(README.splitlines()[:20])
+    assert f"GradCAM {same} where that shows the class of the seen one, {another} where" in first
+    assert f", {grey} where that is grey; HiResCAM 0.0, 0.0, 0.0 and 0.0; " in first
+    assert "](figures/network.png)" in first
+    above = README[: README.index("## Run it")]
+    assert f"the bottom {wall['dead_rows']} of {wall['image_rows']} image rows" in above
+    assert f"GradCAM {ours:.1f} (the paper: {paper:.1f}) on STACK-MIX" in above and paper == 22.7
 
 
-def test_the_short_table_is_the_papers_methods_beside_ours():
-    table, shown = pd.read_csv(ROOT / "figures" / "table1.csv"), block(README, "results")
-    assert len(shown.splitlines()) == 2 + 8 + 1
-    for method, rows in table.groupby("method"):
-        if rows["paper_mean"].notna().all():
-            pairs = [
-                (f"{r.mean:.1f} ± {r.std:.1f}", f"{r.paper_mean:.1f} ± {r.paper_std:.1f}")
-                for r in rows.itertuples()
+def test_the_first_table_is_the_paper_ours_and_a_network_in_use():
+    """Side by side, each method of the paper; the costly ones with how many photographs."""
+    table, shown = pd.read_csv(ROOT / "figures" / "table1.csv"), block(README, "first")
+    found, report = real()
+    assert len(shown.splitlines()) == 2 + 8 + 1 + 2
+    heads = shown.splitlines()[0]
+    assert [word in heads for word in ("the paper", "here", "efficientnet-lite0")] == [True] * 3
+    for row in table[table["dataset"] == "stack-mix"].itertuples():
+        if not math.isnan(row.paper_mean):
+            real_ones = [found[row.method, control] for control in ("same class", "another class")]
+            few = f" ({real_ones[0]['images']})" if row.method in methods.COSTLY else ""
+            assert cells(shown, row.method) == [
+                row.method,
+                f"{row.paper_mean:.1f} ± {row.paper_std:.1f}",
+                f"{row.mean:.1f} ± {row.std:.1f}",
+                *(f"{one['mean']:.1f} ± {one['std']:.1f}{few}" for one in real_ones),
             ]
-            assert cells(shown, method) == [method, *pairs[0], *pairs[1]]
+    uniform = f"{report['uniform']:.1f}"
+    assert cells(shown, "uniform map")[3:] == [uniform, uniform]
 
 
 def test_every_claim_has_its_stages_and_its_verdict():

@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from walls.network.behind import behind
 from walls.network.geometry import DeadZone
 from walls.saliency.statistics import interval
-from walls.sanity import controls, report
+from walls.sanity import controls, plots, report
 from walls.sanity.check import check
 from walls.sanity.controls import ANOTHER, GREY, NOISE, SAME
 
@@ -115,6 +116,22 @@ def test_their_verdicts(looked_at):
 
 def test_the_same_upper_part_has_the_same_prediction(looked_at):
     assert (looked_at.table.groupby("image")["predicted"].nunique() == 1).all()
+
+
+def test_the_picture_that_says_it(looked_at):
+    """A photograph above its class and above another, each with the map and its own µ."""
+    figure = plots.headline(looked_at, "GradCAM", image=1)
+    titles = [ax.get_title() for ax in figure.axes]
+    table = looked_at.table.set_index(["method", "control", "image"])["mu"]
+    values = [100 * table["GradCAM", control, 1] for control in (SAME, ANOTHER)]
+    assert titles[::2] == ["same class below", "another class below"]
+    assert titles[1::2] == [f"GradCAM: µ×100 {value:.1f}" for value in values]
+    same, another = (figure.axes[i].images[0].get_array() for i in (0, 2))
+    assert np.array_equal(same[:32], another[:32]) and not np.array_equal(same[32:], another[32:])
+    # The seen part is shown alike above whatever is hidden, noise too.
+    shown = [plots._picture(looked_at, control, 1) for control in (SAME, ANOTHER, NOISE, GREY)]
+    assert all(np.array_equal(picture[:32], same[:32]) for picture in shown)
+    plt.close(figure)
 
 
 def test_its_files(looked_at, tmp_path):

@@ -1,8 +1,10 @@
 """What showcase/ holds: runs too long to repeat here, each as its own README says."""
 
+import importlib.util
 import json
 import re
 import subprocess
+import zipfile
 
 import nbformat
 import pandas as pd
@@ -24,7 +26,9 @@ NOTEBOOKS = {
     "7_paper",
     "8_sweep",
 }
-SHOWCASES = sorted(folder for folder in (ROOT / "showcase").glob("*") if folder.is_dir())
+IMAGENET = ROOT / "showcase" / "imagenet"  # notebook 9 alone; the others are whole pipelines
+EVERY = sorted(folder for folder in (ROOT / "showcase").glob("*") if folder.is_dir())
+SHOWCASES = [folder for folder in EVERY if folder != IMAGENET]
 
 
 def metrics(folder, name):
@@ -96,6 +100,7 @@ def test_its_notebooks_ran_to_their_end(folder):
     )
 
 
+@pytest.mark.parametrize("folder", EVERY, ids=lambda folder: folder.name)
 def test_its_pictures_are_there_and_small(folder):
     shown = re.findall(r"\]\(([\w./-]+\.png)\)", (folder / "README.md").read_text())
     assert shown
@@ -105,6 +110,7 @@ def test_its_pictures_are_there_and_small(folder):
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 12_000_000
 
 
+@pytest.mark.parametrize("folder", EVERY, ids=lambda folder: folder.name)
 def test_the_commit_it_names_is_one_of_ours(folder):
     (commit,) = set(re.findall(r"\b[0-9a-f]{40}\b", (folder / "README.md").read_text()))
     known = (
@@ -117,3 +123,81 @@ def test_the_commit_it_names_is_one_of_ours(folder):
         subprocess.run(["git", "merge-base", "--is-ancestor", commit, "HEAD"], cwd=ROOT).returncode
         == 0
     )
+
+
+def test_imagenets_page_says_what_its_files_say():
+    """The block, each run's costly images and its seconds."""
+    text = (IMAGENET / "README.md").read_text()
+    assert {name for _, name in documents.MARKER.findall(text)} == {"networks"}
+    assert documents.filled(text, IMAGENET) == text
+    runs, reports = metrics(IMAGENET, "runs"), metrics(IMAGENET, "networks")
+    assert set(runs) == {f"{name}-{form}" for form, own in reports.items() for name in own}
+    assert {run["commit"] for run in runs.values()} == set(re.findall(r"\b[0-9a-f]{40}\b", text))
+    for name, run in runs.items():
+        network, _, form = name.rpartition("-")
+        assert (
+            f"| {network}, {form} | {run['costly_images']} | {run['seconds'] / 60:.0f} min |"
+            in text
+        )
+
+
+def test_imagenets_numbers_are_of_every_photograph():
+    """Each mean again from the table of all photographs; exactly nothing where nothing can be."""
+    table = pd.read_csv(IMAGENET / "metrics" / "networks.csv")
+    reports, costly = metrics(IMAGENET, "networks"), {"ScoreCAM", "Opti-CAM"}
+    assert {len(own) for own in reports.values()} == {3, 2}
+    for (form, name), part in table.groupby(["form", "network"]):
+        report = reports[form][name]
+        assert report["certificate"]["holds"] and part["class"].nunique() == 100
+        by = part.groupby(["method", "control"])["mu"]
+        for row in report["activity"]:
+            of = by.get_group((row["method"], row["control"]))
+            assert row["mean"] == pytest.approx(100 * of.mean(), abs=0.01)
+            few = row["method"] in costly
+            assert row["images"] == len(of) and (20 <= len(of) < 200 if few else len(of) == 200)
+        blind = part["method"].isin(["HiResCAM", "LayerCAM"])
+        assert (part[blind]["mu"] == 0).all() and (part[~blind]["mu"] > 0.05).any()
+        assert report["verdicts"]["GradCAM"] == "sees the object"
+
+
+def test_imagenets_notebooks_ran_to_their_end():
+    pages = {page.stem: page for page in (IMAGENET / "rendered").iterdir()}
+    assert set(pages) == {f"9_networks-{name}" for name in metrics(IMAGENET, "runs")}
+    for page in pages.values():
+        cells = nbformat.read(page, as_version=4).cells
+        kinds = {out.output_type for cell in cells for out in cell.get("outputs", [])}
+        assert "error" not in kinds and "display_data" in kinds
+
+
+@pytest.fixture(scope="module")
+def make():
+    spec = importlib.util.spec_from_file_location("make", IMAGENET / "make.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_imagenets_draw_is_the_seeds(make, tmp_path, monkeypatch):
+    """Of a zip as of a folder: animals with two photographs, whatever else lies there."""
+    monkeypatch.setattr(make, "CLASSES", 3)
+    names = [f"val/n020{i}0000/ILSVRC2012_val_{i}{j}.JPEG" for i in range(1, 6) for j in range(i)]
+    names += [f"val/n09000000/ILSVRC2012_val_9{j}.JPEG" for j in range(3)]  # no animal
+    with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
+        for name in (*names, "val/n02050000/words.txt"):
+            archive.writestr(name, name)
+    zipfile.ZipFile(tmp_path / "val.zip").extractall(tmp_path / "whole")
+    found = {}
+    for place in ("val.zip", "whole/val"):
+        make.draw(tmp_path / place, 5, tmp_path / "drawn" / place)
+        files = (tmp_path / "drawn" / place).glob("*/*")
+        found[place] = {"/".join(file.parts[-2:]): file.read_text() for file in files}
+    drawn = found["val.zip"]
+    assert drawn == found["whole/val"] and len(drawn) == 6
+    assert sorted({name[:3] for name in drawn}) == ["000", "001", "002"]
+    assert all(text.endswith(name[4:]) for name, text in drawn.items())
+    assert not any("n02010000" in name or "n09000000" in name for name in drawn)
+    make.draw(tmp_path / "val.zip", 6, tmp_path / "other")
+    assert {"/".join(file.parts[-2:]) for file in (tmp_path / "other").glob("*/*")} != set(drawn)
+    monkeypatch.setattr(make, "CLASSES", 9)
+    with pytest.raises(ValueError, match=r"got 4 animal classes with 2 photographs; takes 9"):
+        make.draw(tmp_path / "val.zip", 5, tmp_path / "none")

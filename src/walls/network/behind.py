@@ -97,8 +97,9 @@ class Behind(Classifier):
     """A network behind a wall (`behind`): a Classifier whose parts are computed each on its own.
 
     Calling it gives the logits of the seen part, and computes nothing else unless `.layer` is
-    hooked: then **B** passes through it at full height. `head` reads **B** at full height or the
-    seen rows alone; the head of a transformer needs its context too (`cut`, `logits`).
+    hooked or replaced: then **B** passes through it at full height. `head` reads **B** at full
+    height or the seen rows alone; the head of a transformer needs its context too (`cut`,
+    `logits`).
     """
 
     def __init__(
@@ -173,7 +174,9 @@ class Behind(Classifier):
         return self.dead_zone
 
     def forward(self, images: Tensor) -> Tensor:
-        if hooked(self.features) or hooked(self.layer):
+        # As pytorch-grad-cam's AblationCAM does.
+        replaced = type(self.layer) is not nn.Identity
+        if replaced or hooked(self.features) or hooked(self.layer):
             return self.logits(*self.cut(images))
         self._warn_of_hooks_inside()
         seen, _ = self.divide(images)

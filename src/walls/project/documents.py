@@ -19,6 +19,7 @@ from walls.paper.claims import of
 from walls.project import log
 
 DOCUMENTS = ("README.md", "ARTIFACT.md")
+CONTROLS = ("same class", "another class", "noise", "grey")  # as in metrics/networks.json
 Maker = Callable[[Path], str]  # of the folder whose results it shows
 MARKER = re.compile(r"^<!-- (/?)([\w-]+) -->$", re.MULTILINE)
 
@@ -226,7 +227,94 @@ def showcase(root: Path) -> str:
     )
 
 
+def real(root: Path) -> str:
+    """What came out on a network that people use, in a sentence."""
+    name, report = next(iter(metrics(root, "networks").items()))
+    cells = _cells(report)
+    words = ("shows the class of the seen one", "shows another class", "is noise", "is grey")
+    said = []
+    for method in ("GradCAM", "HiResCAM"):
+        found = [_mean(cells.get((method, control))) for control in CONTROLS]
+        if all(found) and not said:
+            pairs = zip(found, words, strict=True)
+            told = (f"{mean} where that {word}" for mean, word in pairs)
+            said.append(f"{method} {', '.join(told)}")
+        elif all(found):
+            said.append(f"{method} {', '.join(found[:-1])} and {found[-1]}")
+    said.append(f"a map that is the same everywhere {report['uniform']:.1f}")
+    images = max(row["images"] for row in cells.values())
+    return (
+        f"**{name}, trained on ImageNet by others, sees one photograph, not the one below it.** "
+        f"Activity µ×100 in the hidden one, over {images} photographs: {'; '.join(said)}."
+    )
+
+
+def first(root: Path) -> str:
+    """The paper's methods in the paper, in the [VGG] trained here, and in a network in use."""
+    table = _table(root)
+    table = table[table["dataset"] == "stack-mix"].set_index("method")
+    name, report = next(iter(metrics(root, "networks").items()))
+    cells, (same, another, *_) = _cells(report), CONTROLS
+    most = max(row["images"] for row in cells.values())
+    heads = (
+        "µ×100, lower is better",
+        "the paper: VGG16, trained on ImageNet; two animals of a class (STACK-MIX)",
+        "here: VGG16, an eighth as wide, trained on drawn animals (STACK-MIX)",
+        f"{name}, as it comes: two photographs, the hidden one of the {same}",
+        f"the same, the hidden one of {another}",
+    )
+    lines = [_row(*heads), _row("---", *["---:"] * 4)]
+    for method, row in table.iterrows():
+        if method == "uniform map":
+            uniform = f"{report['uniform']:.1f}"
+            lines.append(_row(method, "", f"{row['mean']:.1f}", uniform, uniform))
+        elif not math.isnan(row["paper_mean"]):
+            two = [_mean(cells.get((method, control)), most) for control in (same, another)]
+            paper = f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
+            lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *two))
+    few = {row["images"] for row in cells.values()} - {most}
+    less = f", (n): the first n of them, {min(few)} here" if few else ""
+    counts = f"{int(table['images'].max())} images in the first two; {name} {most}{less}"
+    return "\n".join([*lines, "", f"Mean ± standard deviation over images: {counts}."])
+
+
+def networks(root: Path) -> str:
+    """µ×100 of every method, network and form of a longer run, under each control."""
+    parts = []
+    for form, reports in metrics(root, "networks").items():
+        cells = [_cells(report) for report in reports.values()]
+        seen = [f"{n}: {r['seen_rows']} of {r['image_rows']} rows" for n, r in reports.items()]
+        lines = [_row(f"{form}: {' / '.join(CONTROLS)}", *seen)]
+        lines.append(_row("---", *["---:"] * len(reports)))
+        for method in dict.fromkeys(method for own in cells for method, _ in own):
+            found = ([_mean(own.get((method, control))) for control in CONTROLS] for own in cells)
+            lines.append(_row(method, *(" / ".join(filter(None, means)) for means in found)))
+        lines.append(_row("uniform map", *(f"{r['uniform']:.1f}" for r in reports.values())))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cells(report: dict) -> dict[tuple[str, str], dict]:
+    """{(method, control): its row} of one network's report."""
+    return {(row["method"], row["control"]): row for row in report["activity"]}
+
+
+def _mean(row: dict | None, most: int | None = None) -> str:
+    """A mean; with `most`, its standard deviation and, where it is of fewer images, how many."""
+    if row is None:
+        return ""
+    if row["mean"] is None:
+        return "empty maps"
+    if most is None:
+        return f"{row['mean']:.1f}"
+    few = f" ({row['images']})" if row["images"] < most else ""
+    return f"{row['mean']:.1f} ± {row['std'] or 0:.1f}{few}"
+
+
 BLOCKS: dict[str, Maker] = {
+    "real": real,
+    "first": first,
+    "networks": networks,
     "summary": headline,
     "results": results,
     "presets": presets,

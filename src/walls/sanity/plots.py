@@ -58,14 +58,14 @@ def maps(report: Report, image: int = 0, methods: list[str] | None = None) -> Fi
     """One image's maps: a method a row, a control a column, µ×100 below; hatched, what is hidden.
 
     `image`: one of the few whose maps the report keeps. Images are shown as they are fed to the
-    network, each from its darkest to its brightest value.
+    network, each from the darkest to the brightest value of its seen part.
     """
     first = report.controls[0]
     chosen = [name for name in methods or report.methods if (name, first) in report.maps]
     figure, axes = grid(len(chosen) + 1, len(report.controls))
     size = tuple(report.images[first].shape[2:])
     for column, control in enumerate(report.controls):
-        picture = _picture(report.images[control][image])
+        picture = _picture(report, control, image)
         _show(axes[0, column], picture, report)
         axes[0, column].set_title(control, fontsize=SMALL, pad=2)
         for row, method in enumerate(chosen, 1):
@@ -78,6 +78,36 @@ def maps(report: Report, image: int = 0, methods: list[str] | None = None) -> Fi
             raw = report.maps[method, control][image : image + 1].float()
             _show(ax, picture, report, upscale(raw, size)[0])
             ax.set_xlabel(_shown(report, method, control, image), fontsize=SMALL, labelpad=2)
+    return figure
+
+
+def headline(report: Report, method: str, image: int = 0) -> Figure:
+    """One image above an object of its class and above another: each with `method`'s map beside it.
+
+    Hatched, what is hidden; above a map its µ×100.
+    """
+    pairs = [control for control in (SAME, ANOTHER) if (method, control) in report.maps]
+    size = tuple(report.images[pairs[0]].shape[2:])
+    height = WIDTH / (2 * len(pairs)) * size[0] / size[1]
+    figure, axes = plt.subplots(
+        1, 2 * len(pairs), figsize=(WIDTH, height + 0.2), squeeze=False, layout="compressed"
+    )
+    for number, control in enumerate(pairs):
+        whole, heat = axes[0, 2 * number : 2 * number + 2]
+        picture = _picture(report, control, image)
+        _show(whole, picture, report)
+        whole.set_title(f"{control} below", fontsize=SMALL + 0.5, pad=3)
+        raw = report.maps[method, control][image : image + 1].float()
+        _show(heat, picture, report, upscale(raw, size)[0])
+        said = f"{method}: {_shown(report, method, control, image)}"
+        heat.set_title(said, fontsize=SMALL + 0.5, pad=3)
+    zone = report.zone
+    middles = [zone.seen_rows / 2, zone.seen_rows + zone.dead_rows / 2]
+    if zone.side == "top":
+        middles = [zone.image_rows - middle for middle in middles]
+    side = {"rotation": 90, "va": "center", "fontsize": SMALL + 0.5}
+    axes[0, 0].set_yticks(middles, ["seen", "hidden"], **side)
+    axes[0, 0].tick_params(axis="y", length=0, pad=1)
     return figure
 
 
@@ -101,10 +131,16 @@ def _show(ax: Axes, picture: np.ndarray, report: Report, heat: Tensor | None = N
     bare(ax)
 
 
-def _picture(image: Tensor) -> np.ndarray:
-    """A normalised image (C, H, W) as one to look at, (H, W, 3) in [0, 1]."""
-    low, high = image.amin(), image.amax()
-    scaled = (image - low) / (high - low).clamp_min(1e-12)
+def _picture(report: Report, control: str, image: int) -> np.ndarray:
+    """A normalised image as one to look at, (H, W, 3) in [0, 1].
+
+    From the darkest to the brightest value of its seen part, which so looks the same above
+    whatever is hidden.
+    """
+    whole, zone = report.images[control][image], report.zone
+    seen = whole[:, zone.dead_rows :] if zone.side == "top" else whole[:, : zone.seen_rows]
+    low, high = seen.amin(), seen.amax()
+    scaled = ((whole - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
     return scaled[:3].permute(1, 2, 0).float().numpy()
 
 

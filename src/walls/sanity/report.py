@@ -58,6 +58,7 @@ class Report:
                     "method": method,
                     "control": control,
                     "mean": 100 * part["mu"].mean(),
+                    "std": 100 * part["mu"].std(),
                     "ci_low": low,
                     "ci_high": high,
                     "mean_raw": 100 * part["mu_raw"].mean(),
