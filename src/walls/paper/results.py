@@ -1,7 +1,7 @@
 """What notebook 7 collects and writes: the stages' figures, metrics, histories."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def collect(runs: Path, folder: Path) -> list[str]:
     return [file.name for file in found]
 
 
-def measured(runs: Path, datasets: Sequence[str]) -> pd.DataFrame:
+def measured(runs: Path, datasets: Iterable[str]) -> pd.DataFrame:
     """Every image's µ on these datasets, long: dataset, image, class, method, mu, mu_raw."""
     parts = []
     for dataset in datasets:
