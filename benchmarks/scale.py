@@ -234,7 +234,7 @@ The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forw
 
 def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, images: int) -> str:
     """The committed page."""
-    result, activities = len(GRADIENT) * 14 * 14 * 4, len(GRADIENT) * 2 * 4
+    result, activities = len(GRADIENT) * 14 * 14 * 4, len(GRADIENT) * 2 * 8
     rows = []
     for step, part in table.groupby("step", sort=False):
         f = fit(part)
@@ -251,7 +251,6 @@ def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, im
                 "MB at most": f"{f['peak'] / 1e6:,.0f}",
             }
         )
-    kept = len(METHODS) * 14 * 14 * 4
     return f"""# Scale
 
 `python -m benchmarks.scale` on {hardware(DEVICE, *VERSIONS)}.
@@ -278,14 +277,19 @@ and quartiles of three.
 
 {plan(measured, read)}
 
-How: a process a GPU (`CUDA_VISIBLE_DEVICES`), each with every n-th batch of the images, each calling
-`evaluation.evaluate(model, share, settings, zone, resume)` with the same folder `resume` on a disk that all share. A
-finished batch is a file named after its pixels, the weights, the settings, the code and the machine (torch, threads,
-device), so nobody needs to count them: a process that is killed is started again, and at the end one call over all images,
-on such a machine, finds every batch there and returns the table and the maps ({IMAGENET * kept / 1e9:.1f} GB of them; the
-files as much). Opti-CAM and ScoreCAM are nearly all of the cost: without them one GPU will do. From 64 GPUs on it is the
-start and the reading that count.
+{how()}
 """
+
+
+def how() -> str:
+    """The command, and what it does."""
+    kept = IMAGENET * len(METHODS) * 14 * 14 * 4 / 1e9
+    return f"""How: `accelerate launch --num_processes N -m walls evaluate stack-mix`, a process a GPU, after `dvc repro train stacks` with
+the images in `stacks.mix_dir`. Each process computes every n-th batch and keeps it in `.resume/`, in a file named after its
+pixels, the weights, the settings, the code and the machine (torch, threads, device): where one dies the others stop, and the
+same command goes on. In the end the first one's `.resume/` holds all maps and activities, where the next `dvc repro` finds
+them ({kept:.1f} GB; the batches' files as much). Opti-CAM and ScoreCAM are nearly all of the cost:
+without them one GPU will do. From 64 GPUs on it is the start and the reading that count."""
 
 
 def plot(table: pd.DataFrame) -> None:

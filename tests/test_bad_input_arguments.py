@@ -110,7 +110,6 @@ def test_settings_of_the_maps(name, value):
     assert attempt((name, value), act, f"^{name}: got .*; takes ")
 
 
-@pytest.mark.xfail(reason="maps.check_names shows an option's name as it is, unprintable or not")
 @bulk(40)
 @given(
     st.sampled_from(["GradCAM", "Opti-CAM"]),

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, run
 
 from benchmarks import scale
+from walls.project import commands
 
 
 def test_a_line_is_fitted_to_what_was_made():
@@ -53,6 +54,17 @@ def test_the_plan_by_hand():
     wanted = [(scale.STARTING + 50_000 / n * (per_gpu + 0.001)) / 60 for n in (1, 8, 64)]
     assert [float(m.replace(",", "")) for m in minutes] == pytest.approx(wanted, abs=0.06)
     assert re.search(r"all of them +\| +22\.0 \|", table)
+
+
+def test_the_plans_command_is_one_of_ours():
+    """As the command line takes it; the committed page says the same as the next one will."""
+    told = scale.how()
+    (command,) = re.findall(r"`accelerate launch --num_processes N -m walls (.*?)`", told)
+    asked = commands.parser().parse_args(command.split())
+    assert (asked.command, asked.which) == ("evaluate", "stack-mix")
+    committed = (ROOT / "benchmarks" / "scale.md").read_text()
+    anyhow, now = (re.sub(r"[\d.]+ GB", "some GB", text) for text in (committed, told))
+    assert anyhow.endswith(f"\n\n{now}\n")  # the methods grow in number
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.network.classifier import Classifier
+from walls.network.state import own_state
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,20 @@ def certify(
 
     `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a
     float32 CPU, through **B** at full height (`cut`, `logits`): the cropped forward could not see
-    the dead zone anyway.
+    the dead zone anyway. The gradient mode and default dtype that the caller set change nothing.
     """
+    with own_state(torch.float32):
+        return _certified(model, image_rows, images, seed)
+
+
+def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: int) -> Certificate:
+    """The certificate, where gradients exist and numbers are float32."""
     random = torch.Generator().manual_seed(seed)
     zone = model.zone(image_rows)
     if images is None:
         shape = (8, model.channels, image_rows, model.columns(image_rows))
         images = torch.randn(shape, generator=random)
-    images = images.detach().float().cpu()
+    images = images.detach().clone().float().cpu()  # one made in inference mode has no gradients
     copy = _frozen(model)
 
     def logits(x: Tensor) -> Tensor:

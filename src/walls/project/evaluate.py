@@ -1,6 +1,7 @@
 """An evaluation on several devices: what accelerate's launcher starts in each process."""
 
 from contextlib import nullcontext
+from typing import Any
 
 from walls.base import params, paths
 from walls.base.messages import shown
@@ -26,7 +27,8 @@ def whole(which: str) -> None:
     """
     if which not in stacked.DATASETS:
         raise ValueError(f"evaluate: got {shown(which)}; takes {' or '.join(stacked.DATASETS)}")
-    p, root = params.load(), paths.root()
+    p: Any = params.load()
+    root = paths.root()
     for file, stage in NEEDED.items():
         if not (root / file).is_file():
             raise ValueError(f"{file}: not there; takes a `dvc repro {stage}` first")

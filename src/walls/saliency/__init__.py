@@ -1,3 +1,1 @@
-"""Saliency maps and their activity: the cut f∘g, the methods, the evaluation of many images. No
-table of the paper, no drawing.
-"""
+"""Saliency maps, their activity, the evaluation of many images; no table of the paper, no plot."""

@@ -1,6 +1,4 @@
-"""One batch in a network split as f∘g: what every saliency method may use, each part computed once,
-when first asked for.
-"""
+"""One batch in a network split as f∘g: what every saliency method may use, computed once each."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +13,7 @@ PART = 4  # images at once through the convolutions of a processor, where only l
 
 @dataclass(frozen=True)
 class Cut:
-    """N images, their features **B** = g(ξ), and what f makes of them.
+    """N images, their features **B** = g(ξ), and what f makes of them, when first asked for.
 
     Raises ValueError, naming the weight, where features, logits or gradient are not finite, and for
     a target that is no class.
@@ -61,9 +59,7 @@ class Cut:
         return self.logits.gather(1, self.targets[:, None])[:, 0]
 
     def scores(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The targets' logits of other images, (M,), computed from the rows that the head can see
-        alone.
-        """
+        """The targets' logits of other images, (M,), from the rows that the head can see alone."""
         images = images.contiguous(memory_format=torch.channels_last)
         # Few images at a time keep a processor's activations in reach of its cache; the head's
         # weights are read once.
@@ -73,9 +69,7 @@ class Cut:
 
     @cached_property
     def principal(self) -> Tensor:
-        """Each image's features, as h·w points of C coordinates, projected on their first principal
-        axis: (N, h, w).
-        """
+        """Features, as h·w points of C coordinates, on their first principal axis: (N, h, w)."""
         points = self.features.flatten(2).transpose(1, 2)  # (N, h·w, C)
         points = points - points.mean(1, keepdim=True)
         axis = torch.linalg.svd(points, full_matrices=False).Vh[:, 0]  # (N, C)
@@ -83,21 +77,28 @@ class Cut:
 
     @cached_property
     def graph(self) -> tuple[Tensor, Tensor]:
-        """**B** as a leaf and the logits (N, classes) computed from it, for gradients of other
-        scores at **B**.
-        """
+        """**B** as a leaf, and the logits (N, classes) of it: for other scores' gradients."""
         with torch.enable_grad():
             leaf = self.features.detach().requires_grad_()
-            return leaf, _finite(self.head(leaf).to(self.images.dtype), self.model, "logits")
+            logits = self.head(leaf.clone())  # as may the head's
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or 0 in logits.shape[1:]:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(f"model: its head gives {got}; takes logits (N, classes)")
+        with torch.enable_grad():
+            return leaf, _finite(logits.to(self.images.dtype), self.model, "logits")
 
     @cached_property
     def _cut(self) -> tuple[Tensor, Tensor | None]:
         """**B**, and what f reads besides it."""
         with torch.no_grad():
-            images = self.images.contiguous(memory_format=torch.channels_last)  # the faster layout
+            # In the faster layout, and the network's own: its first layer may work in place.
+            images = self.images.clone(memory_format=torch.channels_last)
             features, context = self.model.cut(images)
         # Under autocast too, **B** and the maps keep their precision.
         features = features.to(self.images.dtype).contiguous()
+        if features.ndim != 4:
+            got = tuple(features.shape)
+            raise ValueError(f"model: its features are {got}; takes maps (N, C, h, w)")
         return _finite(features, self.model, "features"), context
 
     @cached_property
@@ -114,15 +115,11 @@ class Cut:
 
 
 def _finite(values: Tensor, model: nn.Module, what: str) -> Tensor:
-    """Themselves; ValueError naming the first parameter or buffer that holds NaN or infinity, or
-    what overflowed.
-    """
+    """Themselves; ValueError naming the first weight that isn't finite, or what overflowed."""
     if torch.isfinite(values).all():
         return values
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"model: {name} holds NaN or infinity; takes finite weights")
-    raise ValueError(
-        f"{what}: not finite, though images and weights are; takes smaller pixels or a wider "
-        "precision"
-    )
+    takes = "smaller pixels or a wider precision"
+    raise ValueError(f"{what}: not finite, though images and weights are; takes {takes}")

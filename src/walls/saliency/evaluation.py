@@ -18,11 +18,11 @@ from tqdm import tqdm
 from walls.base.progress import track
 from walls.images import stacked, transforms
 from walls.images.transforms import normalise
-from walls.network import classifier, geometry
+from walls.network import classifier, geometry, state
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import activity as measuring
-from walls.saliency import cut, maps, methods, opticam
+from walls.saliency import cut, maps, methods, opticam, tensors
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
@@ -31,7 +31,7 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, what the values of a batch follow from.
-SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, transforms)
+SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
@@ -55,8 +55,9 @@ def evaluate(
     finished batch is kept, under a name that stands for its pixels, the weights, the settings, the
     zone, the code and the machine: a killed evaluation goes on where it was. Whoever has written
     the results deletes it. Of several `processes` each computes every n-th batch, and each returns
-    the whole; the first leaves it in `resume`, where any machine finds it. Where the memory doesn't
-    hold settings.batch_size images, as many as it holds go at once; ValueError where not one does.
+    the whole, the same bits as one process with as many threads; the first leaves it in `resume`,
+    where any machine finds it. Where the memory doesn't hold settings.batch_size images, as many as
+    it holds go at once; ValueError where not one does.
     """
     if not len(images):
         return pd.DataFrame(columns=COLUMNS), {}

@@ -5,7 +5,7 @@ All methods share one pass of the backbone, to **B**, and one gradient of the he
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 
 from walls.base.progress import track
 from walls.network.classifier import Classifier
+from walls.network.state import differentiable, own_state
 from walls.saliency.cut import Cut
 from walls.saliency.methods import METHODS
+from walls.saliency.tensors import as_tensor
 
-WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+WHOLE_NUMBERS = tuple(getattr(torch, name) for name in WHOLE)
 
 
 def saliency_maps(
@@ -32,39 +35,44 @@ def saliency_maps(
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, in order.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in
-    the paper). The layer is **B**: [VGG]'s last ReLU, `.layer` of a network behind a wall. At most
-    `batch_size` images are in memory as activations, whatever N; a map doesn't depend on them.
+    the paper); tensors, NumPy arrays or lists. The layer is **B**: [VGG]'s last ReLU, `.layer` of a
+    network behind a wall. At most `batch_size` images are in memory as activations, whatever N; a
+    map doesn't depend on them, nor on the gradient mode and default dtype that the caller set.
     `options`: a method's own settings by its name, such as {"Opti-CAM": {"steps": 100}}. `progress`
     is told the number of new maps; by default a bar shows them. The model comes back as it was.
-    Raises ValueError for an unknown method or option, a wrong shape or target, and NaN in the
-    images or the weights, by name.
+    Raises ValueError for an unknown method or option, a method named twice, a wrong shape or
+    target, and NaN in the images or the weights, by name.
     """
-    options = options or {}
-    check_names(methods, options)
+    model, options = _split(model), options or {}
+    methods = check_names(methods, options)
+    images = as_tensor(images, "images")
+    targets = None if targets is None else as_tensor(targets, "targets")
     _check_images(model, images, targets)
     if batch_size < 1:
         raise ValueError(f"batch_size: got {batch_size}; takes 1 or more")
     if model.wall_rows:
         model.zone(images.shape[2])  # a ValueError for too few rows
-    parameter = next(model.parameters())
     found: dict[str, list[Tensor]] = {name: [] for name in methods}
     maps = len(images) * len(methods)
     bar = track(total=maps, desc="saliency maps", unit="map", hidden=progress is not None)
-    with bar, evaluation_mode(model):
+    parameter = next(model.parameters())
+    with bar, own_state(parameter.dtype), evaluation_mode(differentiable(model)) as network:
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(parameter)
+            place = slice(start, start + batch_size)
+            # A copy: one made in inference mode has no gradients.
+            batch = images[place].detach().clone().to(parameter)
             chosen = None
             if targets is not None:
-                chosen = targets[start : start + batch_size].to(parameter.device, torch.int64)
+                chosen = targets[place].clone().to(parameter.device, torch.int64)
             _finite_images(batch, start)
-            cut = Cut(model, batch, chosen, batch_size)
+            cut = Cut(network, batch, chosen, batch_size)
             with torch.no_grad():
                 for name in methods:
                     raw = METHODS[name](cut, **options.get(name, {}))
                     found[name].append(raw.to(parameter).clamp_min(0))
                     (progress or bar.update)(len(batch))
-    nothing = torch.empty(0, 0, 0).to(parameter)
-    return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}
+        nothing = torch.empty(0, 0, 0).to(parameter)
+        return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}
 
 
 @contextmanager
@@ -79,28 +87,55 @@ def evaluation_mode(model: nn.Module):
             module.training = training
 
 
-def check_names(methods: Sequence[str], options: Mapping[str, Mapping[str, object]]) -> None:
-    """ValueError for a name that no method is registered under, and an option that it hasn't."""
+def check_names(methods: Iterable[str], options: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The names; ValueError for one that no method has or that stands twice, an unknown option."""
+    if isinstance(methods, str) or not isinstance(methods, Iterable):
+        raise ValueError(f"methods: got {_escaped(methods)}; takes a list of names")
+    methods = list(methods)
     for name in (*methods, *options):
         if not isinstance(name, str) or name not in METHODS:
-            got = ascii(name)[:80].strip("'")
-            raise ValueError(f"methods: got {got}; takes {', '.join(METHODS)}")
+            raise ValueError(f"methods: got {_escaped(name)}; takes {', '.join(METHODS)}")
+    for number, name in enumerate(methods):
+        if name in methods[:number]:
+            raise ValueError(f"methods: got {name} twice; takes each once")
     for name, settings in options.items():
         known = [*inspect.signature(METHODS[name]).parameters][1:]
         for key in settings:
             if key not in known:
                 takes = ", ".join(known) or "none"
-                raise ValueError(f"options: got {key} of {name}; takes {takes}")
+                raise ValueError(f"options: got {_escaped(key)} of {name}; takes {takes}")
+    return methods
+
+
+def _escaped(name: object) -> str:
+    """A name within a line, whatever stands in it."""
+    return ascii(name)[:80].strip("'")
+
+
+def _split(model: nn.Module) -> Classifier:
+    """The network itself, out of what compiles it or runs it on several devices, or ValueError."""
+    given = model
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    model = getattr(model, "_orig_mod", model)  # torch.compile's
+    if not isinstance(model, Classifier):
+        got = type(given).__name__
+        raise ValueError(f"model: got {got}; takes a Classifier, as walls.behind(network) gives")
+    return model
 
 
 def _check_images(model: Classifier, images: Tensor, targets: Tensor | None) -> None:
     """ValueError for another shape than the network takes, and targets that don't go with it."""
-    channels = model.channels
-    matched = targets is None or targets.shape == images.shape[:1]
-    if images.ndim != 4 or images.shape[1] != channels or not matched:
-        got = tuple(images.shape)
-        raise ValueError(f"images: got {got}; takes (N, {channels}, H, W), with one target each")
-    if targets is not None and targets.dtype not in WHOLE_NUMBERS:
+    channels, got = model.channels, tuple(images.shape)
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ValueError(f"images: got {got}; takes (N, {channels}, H, W)")
+    if images.is_complex():
+        raise ValueError(f"images: got {images.dtype}; takes real numbers")
+    if targets is None:
+        return
+    if targets.shape != images.shape[:1]:
+        raise ValueError(f"targets: got {tuple(targets.shape)}; takes one of each image of {got}")
+    if len(targets) and targets.dtype not in WHOLE_NUMBERS:
         raise ValueError(f"targets: got {targets.dtype}; takes whole numbers")
 
 

@@ -1,5 +1,4 @@
-"""Every saliency method, one function each, registered under the name that params.yaml, tables and
-figures show.
+"""Every saliency method, one function each, under the name that params.yaml and tables show.
 
 A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w). Adding
 one is adding a function:
@@ -12,7 +11,8 @@ Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the me
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytorch_grad_cam as library
@@ -65,11 +65,10 @@ def gradcam(cut: Cut) -> Tensor:
 
 @method("GradCAM++")
 def gradcam_plus_plus(cut: Cut) -> Tensor:
-    """α_v = Σ_ij a_ij max(g_ij, 0), a = g² / (2 g² + g³ Σ**B**^(v)) (Definition 3; Chattopadhay et
-    al., 2018).
+    """α_v = Σ_ij a_ij max(g_ij, 0), a = g² / (2 g² + g³ Σ**B**^(v)) (Definition 3).
 
-    g² and g³ stand for the second and third derivative, and 1e-6 is added to the denominator, as in
-    pytorch-grad-cam.
+    Chattopadhay et al. (2018). g² and g³ stand for the second and third derivative, and 1e-6 is
+    added to the denominator, as in pytorch-grad-cam.
     """
     g, square = cut.gradient, cut.gradient.square()
     total = cut.features.sum((2, 3), keepdim=True)
@@ -79,8 +78,9 @@ def gradcam_plus_plus(cut: Cut) -> Tensor:
 
 @method("XGradCAM")
 def xgradcam(cut: Cut) -> Tensor:
-    """α_v = Σ_ij g_ij **B**_ij / ‖**B**^(v)‖₁ (Definition 2 up to a constant; Fu et al., 2020); 0
-    for a dead filter.
+    """α_v = Σ_ij g_ij **B**_ij / ‖**B**^(v)‖₁ (Definition 2 up to a constant; Fu et al., 2020).
+
+    0 for a dead filter.
     """
     total = cut.features.sum((2, 3)) + 1e-7  # the library's guard
     return weighted((cut.gradient * cut.features).sum((2, 3)) / total, cut.features)
@@ -111,22 +111,21 @@ def scorecam(cut: Cut) -> Tensor:
 
 @method("Opti-CAM")
 def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1) -> Tensor:
-    """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6; Zhang
-    et al., 2024).
+    """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6).
 
-    How it is optimised, and where that differs from its authors' code: `opticam.optimise`.
-    Raises ValueError for fewer than one step and a learning rate that isn't above 0.
+    Zhang et al. (2024). How it is optimised, and where that differs from its authors' code:
+    `opticam.optimise`. Raises ValueError for fewer than one step and a learning rate that isn't
+    above 0.
     """
     return opticam.optimise(cut.model, cut.images, cut.features, cut.targets, steps, lr)
 
 
 @method("AblationCAM")
 def ablationcam(cut: Cut) -> Tensor:
-    """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7; Ramaswamy et
-    al., 2020).
+    """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7).
 
-    Deliberately |y|: for a logit below 0 the definition's y would turn drops into rises. At y = 0,
-    the plain drop.
+    Ramaswamy et al. (2020). Deliberately |y|: for a logit below 0 the definition's y would turn
+    drops into rises. At y = 0, the plain drop.
     """
     y = cut.score[:, None]
     return weighted((y - _ablated(cut)) / torch.where(y == 0, 1, y.abs()), cut.features)
@@ -157,8 +156,7 @@ def _ablated(cut: Cut) -> Tensor:
 
 @method("EigenCAM")
 def eigencam(cut: Cut) -> Tensor:
-    """The first principal component of **B** over positions, with the sign that the SVD happens to
-    return.
+    """The first principal component of **B** over positions, with the sign its SVD returns.
 
     As in pytorch-grad-cam (Muhammad and Yeasin, 2020). **B** is centred first, so the sign decides
     which half of the map survives the ReLU.
@@ -168,9 +166,7 @@ def eigencam(cut: Cut) -> Tensor:
 
 @method("HiResCAM")
 def hirescam(cut: Cut) -> Tensor:
-    """Σ_v g^(v) ⊙ **B**^(v) (Definition 4; Draelos and Carin, 2020): exactly zero behind the wall,
-    where g is.
-    """
+    """Σ_v g^(v) ⊙ **B**^(v) (Definition 4; Draelos and Carin, 2020): zero behind the wall, as g."""
     return (cut.gradient * cut.features).sum(1)
 
 
@@ -179,17 +175,13 @@ def hirescam(cut: Cut) -> Tensor:
 
 @method("LayerCAM")
 def layercam(cut: Cut) -> Tensor:
-    """Σ_v max(g^(v), 0) ⊙ **B**^(v) (Jiang et al., 2021): exactly zero behind the wall, where g
-    is.
-    """
+    """Σ_v max(g^(v), 0) ⊙ **B**^(v) (Jiang et al., 2021): zero behind the wall, where g is."""
     return (cut.gradient.clamp_min(0) * cut.features).sum(1)
 
 
 @method("EigenCAM (sign fixed)")
 def eigencam_fixed(cut: Cut) -> Tensor:
-    """EigenCAM with the sign that makes the map large where the features are: ⟨map, Σ_v **B**^(v)⟩
-    ≥ 0.
-    """
+    """EigenCAM, signed so that the map is large where features are: ⟨map, Σ_v **B**^(v)⟩ ≥ 0."""
     projection = cut.principal
     agreement = (projection * cut.features.sum(1)).sum((1, 2), keepdim=True)
     return projection * torch.where(agreement < 0, -1, 1)
@@ -203,15 +195,14 @@ def eigencam_other(cut: Cut) -> Tensor:
 
 @method("FinerCAM")
 def finercam(cut: Cut) -> Tensor:
-    """GradCAM of the target against the three classes whose logits are nearest to its own (Zhang et
-    al., 2025).
+    """GradCAM of the target against the three classes of nearest logits (Zhang et al., 2025).
+
+    Raises ValueError for a network of one class.
     """
-    nearest = (
-        (cut.logits - cut.score[:, None])
-        .abs()
-        .scatter(1, cut.targets[:, None], -1)
-        .argsort(1)[:, 1:4]
-    )
+    if cut.logits.shape[1] < 2:
+        raise ValueError("model: got 1 class; FinerCAM takes 2 or more, which it compares")
+    apart = (cut.logits - cut.score[:, None]).abs()
+    nearest = apart.scatter(1, cut.targets[:, None], -1).argsort(1)[:, 1:4]
     leaf, logits = cut.graph
     with torch.enable_grad():
         goals = [
@@ -225,8 +216,9 @@ def finercam(cut: Cut) -> Tensor:
 
 @method("ShapleyCAM")
 def shapleycam(cut: Cut) -> Tensor:
-    """α_v = GAP(g - ½ H·**B**)^(v), H the Hessian of y (Cai, 2025): GradCAM itself where f is
-    piecewise linear.
+    """α_v = GAP(g - ½ H·**B**)^(v), H the Hessian of y (Cai, 2025).
+
+    GradCAM itself where f is piecewise linear.
     """
     leaf, logits = cut.graph
     with torch.enable_grad():
@@ -256,25 +248,19 @@ def eigengradcam(cut: Cut) -> Tensor:
 
 @method("SegEigenCAM")
 def segeigencam(cut: Cut) -> Tensor:
-    """EigenCAM of |g| ⊙ **B**, its sign such that the largest score is positive (Chung and Ying,
-    2025; the library).
-    """
+    """EigenCAM of |g| ⊙ **B**, largest score positive (Chung and Ying, 2025), by the library."""
     return _by_library(library.SegEigenCAM, cut)
 
 
 @method("KPCA-CAM")
 def kpca_cam(cut: Cut) -> Tensor:
-    """The first kernel principal component of **B** (sigmoid kernel; Karmani et al., 2024), by
-    pytorch-grad-cam.
-    """
+    """**B**'s first kernel principal component (sigmoid; Karmani et al., 2024), by the library."""
     return _by_library(library.KPCA_CAM, cut)
 
 
 @method("FEM")
 def fem(cut: Cut) -> Tensor:
-    """α_v = the share of positions where **B**^(v) exceeds its mean by two standard deviations
-    (Fuad et al., 2020).
-    """
+    """α_v = the share of positions where **B**^(v) is 2σ above its mean (Fuad et al., 2020)."""
     return _by_library(library.FEM, cut)
 
 
@@ -286,23 +272,17 @@ def sumcam(cut: Cut) -> Tensor:
 
 @method("RandomCAM")
 def randomcam(cut: Cut) -> Tensor:
-    """α_v uniform in [-1, 1], drawn from the image's own pixels as seed: what weights without any
-    meaning score.
-    """
-    seeds = [zlib.crc32(image.float().cpu().numpy().tobytes()) for image in cut.images]
-    drawn = np.stack(
-        [
-            np.random.Generator(np.random.Philox(s)).uniform(-1, 1, cut.features.shape[1])
-            for s in seeds
-        ]
-    )
-    return weighted(torch.as_tensor(drawn).to(cut.features), cut.features)
+    """α_v uniform in [-1, 1], seeded by the image's own pixels: what meaningless weights score."""
+    drawn = []
+    for image in cut.images:
+        seed = zlib.crc32(image.float().cpu().numpy().tobytes())
+        random = np.random.Generator(np.random.Philox(seed))
+        drawn.append(random.uniform(-1, 1, cut.features.shape[1]))
+    return weighted(torch.as_tensor(np.stack(drawn)).to(cut.features), cut.features)
 
 
 class _Head(nn.Module):
-    """f as a network of its own, whose target layer is its input: the library then runs no
-    backbone.
-    """
+    """f as a network whose target layer is its input: the library then runs no backbone."""
 
     def __init__(self, head: nn.Module):
         super().__init__()
@@ -314,18 +294,37 @@ class _Head(nn.Module):
 
 
 def _by_library(kind: type, cut: Cut) -> Tensor:
-    """One pytorch-grad-cam method's maps before its ReLU and its scaling, from **B** and g as they
-    are.
+    """One pytorch-grad-cam method's maps before its ReLU and scaling, from **B** and g as they are.
+
+    Image by image, each with the same start of the solvers that draw one from NumPy's global state.
     """
     network = _Head(cut.model.head)
     cam = kind(network, [network.layer])
     cam.activations_and_grads.release()  # its hooks would keep every activation
-    goals = [ClassifierOutputTarget(int(t)) for t in cut.targets]
-    arrays = (cut.features.cpu().numpy(), cut.gradient.cpu().numpy())
-    maps = torch.as_tensor(
-        cam.get_cam_image(cut.features, network.layer, goals, *arrays, eigen_smooth=False)
-    )
-    empty = (
-        ~cut.features.flatten(1).any(1).cpu()
-    )  # an image without features: no component to project on
-    return maps.masked_fill(empty[:, None, None], 0)
+    maps = []
+    for features, gradient, target in zip(
+        cut.features.split(1), cut.gradient.split(1), cut.targets, strict=True
+    ):
+        goals, arrays = [ClassifierOutputTarget(int(target))], map(_array, (features, gradient))
+        with _same_start():
+            maps.append(
+                cam.get_cam_image(features, network.layer, goals, *arrays, eigen_smooth=False)
+            )
+    # Of an image without features there is no component to project on.
+    empty = ~cut.features.flatten(1).any(1).cpu()
+    return torch.as_tensor(np.concatenate(maps)).masked_fill(empty[:, None, None], 0)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+@contextmanager
+def _same_start() -> Iterator[None]:
+    """NumPy's global generator at a seed of its own; afterwards as the caller had it."""
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

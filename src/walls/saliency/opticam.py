@@ -1,6 +1,4 @@
-"""Opti-CAM (Definition 6 of the paper): the weights that make the masked image score best, and how
-well masks do.
-"""
+"""Opti-CAM (Definition 6): the weights that make the masked image score best; how masks do."""
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +7,7 @@ from torch import Tensor, nn
 def optimise(
     model: nn.Module, images: Tensor, features: Tensor, targets: Tensor, steps: int, lr: float
 ) -> Tensor:
-    """[OC] = σ(Σ_v softmax(β*)_v **B**^(v)), with β* maximising the target logit of ξ ⊙ H_β: (N, h,
-    w).
+    """[OC] = σ(Σ_v softmax(β*)_v **B**^(v)), β* maximising the target logit of ξ ⊙ H_β: (N, h, w).
 
     H_β = s(Up(Σ_v softmax(β)_v **B**^(v))): bilinear upscaling, then min-max scaling per image.
     `images` (N, 3, H, W) normalised; `features` (N, C, h, w), rectified; `targets` (N,). Adam on β
@@ -23,30 +20,24 @@ def optimise(
         raise ValueError(f"steps: got {steps}; takes 1 or more")
     if not 0 < lr < float("inf"):
         raise ValueError(f"lr: got {lr}; takes a number above 0")
-    beta = torch.zeros(
-        features.shape[:2], dtype=features.dtype, device=features.device, requires_grad=True
-    )
+    own = {"dtype": features.dtype, "device": features.device}
+    beta = torch.zeros(features.shape[:2], requires_grad=True, **own)
     adam = torch.optim.Adam([beta], lr=lr)
     best_beta = beta.detach().clone()
-    best_score = torch.full(
-        (len(images),), -torch.inf, dtype=features.dtype, device=features.device
-    )
+    best_score = torch.full((len(images),), -torch.inf, **own)
     last_check = best_score.clone()
     active = torch.arange(len(images), device=images.device)
     for step in range(steps + 1):
         with torch.enable_grad():
             mask = _unit(_up(_combine(beta[active], features[active]), images))
-            masked = (images[active] * mask).contiguous(
-                memory_format=torch.channels_last
-            )  # the faster layout
+            masked = images[active] * mask
+            masked = masked.contiguous(memory_format=torch.channels_last)  # the faster layout
             score = model(masked).gather(1, targets[active, None])[:, 0].to(beta.dtype)
             total = score.sum()
         value = score.detach()
         better = value > best_score[active]
-        best_score[active[better]], best_beta[active[better]] = (
-            value[better],
-            beta.detach()[active[better]],
-        )
+        best_score[active[better]] = value[better]
+        best_beta[active[better]] = beta.detach()[active[better]]
         if step == steps:
             break
         beta.grad = -torch.autograd.grad(total, beta)[0]
@@ -64,13 +55,12 @@ def optimise(
 def average_drop(
     model: nn.Module, images: Tensor, maps: Tensor, targets: Tensor
 ) -> dict[str, float]:
-    """How a map does as a mask, in percent, over N images (Zhang et al., 2024, after Chattopadhay
-    et al., 2018).
+    """How a map does as a mask, in percent, over N images.
 
-    With p the target's softmax probability for ξ and o the one for ξ ⊙ s(Up(map)): `average_drop`
-    is the mean of max(p - o, 0) / p (lower is better), `average_increase` the share of images with
-    o > p (higher is better). `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets`
-    (N,).
+    As Zhang et al. (2024), after Chattopadhay et al. (2018). With p the target's softmax
+    probability for ξ and o the one for ξ ⊙ s(Up(map)): `average_drop` is the mean of max(p - o, 0)
+    / p (lower is better), `average_increase` the share of images with o > p (higher is better).
+    `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets` (N,).
     """
     before, after = (
         model(x).softmax(1).gather(1, targets[:, None])[:, 0].double()

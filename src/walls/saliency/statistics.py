@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+CELLS = ["mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty"]
+
 
 def summary(values: np.ndarray, raw: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Table 1's cells for one method on one dataset, ×100: mean, std (n-1), a bootstrap interval,
-    the counts.
+    """Table 1's `CELLS` for one method on one dataset, ×100, with std of n-1, and the counts.
 
     `values` and `raw`: μ per image with and without the min-subtractions of the upscaling, NaN for
     an empty map. `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples.
@@ -58,26 +59,12 @@ def interval(
 
 
 def tabulate(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """`summary` per dataset and method, in the order met. `measured`: long, with dataset, method,
-    mu, mu_raw.
+    """`summary` per dataset and method, in the order met.
+
+    `measured`: long, with dataset, method, mu, mu_raw.
     """
-    rows = [
-        {
-            "dataset": dataset,
-            "method": method,
-            **summary(group["mu"].to_numpy(), group["mu_raw"].to_numpy(), seed),
-        }
-        for (dataset, method), group in measured.groupby(["dataset", "method"], sort=False)
-    ]
-    columns = [
-        "dataset",
-        "method",
-        "mean",
-        "std",
-        "ci_low",
-        "ci_high",
-        "mean_raw",
-        "images",
-        "empty",
-    ]
-    return pd.DataFrame(rows, columns=columns)
+    rows = []
+    for (dataset, method), group in measured.groupby(["dataset", "method"], sort=False):
+        cells = summary(group["mu"].to_numpy(), group["mu_raw"].to_numpy(), seed)
+        rows.append({"dataset": dataset, "method": method, **cells})
+    return pd.DataFrame(rows, columns=["dataset", "method", *CELLS])
