@@ -55,8 +55,9 @@ def evaluate(
     finished batch is kept, under a name that stands for its pixels, the weights, the settings, the
     zone, the code and the machine: a killed evaluation goes on where it was. Whoever has written
     the results deletes it. Of several `processes` each computes every n-th batch, and each returns
-    the whole; the first leaves it in `resume`, where any machine finds it. Where the memory doesn't
-    hold settings.batch_size images, as many as it holds go at once; ValueError where not one does.
+    the whole, the same bits as one process with as many threads; the first leaves it in `resume`,
+    where any machine finds it. Where the memory doesn't hold settings.batch_size images, as many as
+    it holds go at once; ValueError where not one does.
     """
     if not len(images):
         return pd.DataFrame(columns=COLUMNS), {}
