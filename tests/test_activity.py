@@ -150,6 +150,20 @@ def test_the_interval_covers_as_often_as_it_says():
     assert 0.88 < hits / 120 <= 1.0
 
 
+def test_images_of_one_class_count_as_one():
+    """Ten classes of ten equal images say no more than ten images, one of each."""
+    values = np.random.default_rng(0).uniform(0, 1, 10)
+    many, classes = np.repeat(values, 10), np.repeat(np.arange(10), 10)
+    few = summary(values, values, seed=1)
+    whole = summary(many, many, seed=1, classes=classes)
+    assert (whole["ci_low"], whole["ci_high"]) == pytest.approx((few["ci_low"], few["ci_high"]))
+    narrow = summary(many, many, seed=1)
+    assert narrow["ci_high"] - narrow["ci_low"] < 0.5 * (few["ci_high"] - few["ci_low"])
+    long = pd.DataFrame({"dataset": "d", "method": "m", "mu": many, "mu_raw": many})
+    table = statistics.tabulate(long.assign(**{"class": classes}), seed=1)
+    assert table["ci_low"][0] == pytest.approx(whole["ci_low"])
+
+
 def test_tabulate_keeps_datasets_and_methods_apart():
     """In the order met, with `summary`'s cells of each group, its seed's interval included."""
     values = np.random.default_rng(1).uniform(0, 1, 30)

@@ -277,7 +277,9 @@ def test_the_drops_interval_covers_it():
         assert 0.93 <= inside <= 0.985, (images, lost, won, inside)
 
 
-RUNS = {".": ROOT, **{folder.name: folder for folder in ROOT.glob("showcase/*") if folder.is_dir()}}
+# The runs that judged the claims: this one, and the showcases that trained networks.
+JUDGED = [file.parents[1] for file in ROOT.glob("showcase/*/metrics/claims.json")]
+RUNS = {".": ROOT, **{folder.name: folder for folder in JUDGED}}
 
 
 def committed(run):

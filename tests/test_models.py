@@ -136,6 +136,14 @@ def test_a_leak_is_found(tiny):
         certificate.require()
 
 
+def test_a_layer_that_keeps_its_output_is_certified(tiny):
+    """As a user's hook leaves it: a tensor that hangs in a graph can't be copied as it is."""
+    model = copy.deepcopy(tiny)
+    model.features[0].register_forward_hook(lambda layer, given, out: setattr(layer, "kept", out))
+    model(noise(1))
+    assert not model.features[0].kept.is_leaf and certify(model, 224).holds
+
+
 def test_a_zone_claimed_too_large_is_found(tiny):
     blind = copy.deepcopy(tiny)
     blind.head[0] = classifier.WallLinear(16, 14, 14, 24, 10)  # one row less: row 169 is unread

@@ -30,6 +30,7 @@ SETTINGS = Cams(
     opticam_lr=0.1,
 )
 CLASSES = dict(enumerate("abcde"))
+KINDS = pd.Series(["fox", "owl", "fox"])  # of the three stacked images
 
 
 @pytest.fixture
@@ -152,7 +153,7 @@ def test_every_height_is_certified_or_none(baseline, monkeypatch):
 
 def test_the_table_and_the_page_hold_what_was_measured(baseline):
     found, images = swept(baseline)
-    table = heads.table(found, 0)
+    table = heads.table(found, 0, KINDS)
     assert list(table["wall_rows"]) == [9, 9, 13, 13]
     assert list(table["dead_rows"]) == [54, 54, 118, 118]
     uniform = [49.0990, 49.0990, 72.5800, 72.5800]
@@ -191,10 +192,10 @@ def test_an_empty_map_has_no_activity(baseline):
 
 def test_the_figure_shows_every_number(baseline):
     found, _ = swept(baseline)
-    table = heads.table(found, 0)
+    table = heads.table(found, 0, KINDS)
     predictions = pd.DataFrame({"rank": [1, 1, 1, 2]})
     wall = {"wall_rows": 9, "dead_rows": 54, "dead_share": 54 / 224}
-    trained = heads.trained(found[0].measured.assign(dataset="stack-mix"), predictions, wall, 0)
+    trained = heads.trained(found[0].measured, predictions, wall, 0, KINDS)
     assert trained["top1"].tolist() == [0.75, 0.75]
     assert trained["mean"].tolist() == table["mean"][:2].tolist()
     figure = plots.height_curves(table, trained, 5)
@@ -210,7 +211,7 @@ def test_the_figure_shows_every_number(baseline):
 
 
 def test_without_training_images_it_says_so():
-    table = heads.table([], 0)
+    table = heads.table([], 0, KINDS)
     assert list(table.columns) == heads.COLUMNS and table.empty
     page = json.loads(sweep_page.page([], pictures(2), ["x", "y"], {}, 9, "Skipped: because."))
     assert page["skipped"] == "Skipped: because."

@@ -99,4 +99,8 @@ def _frozen(module: nn.Module) -> nn.Module:
     """A float32 CPU copy in evaluation mode, without parameter gradients."""
     import copy
 
-    return copy.deepcopy(module).float().cpu().eval().requires_grad_(False)
+    # What a user's hook keeps on a layer hangs in a graph, and can't be copied as it is.
+    kept = [value for layer in module.modules() for value in vars(layer).values()]
+    tensors = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
+    memo = {id(tensor): tensor.detach() for tensor in tensors}
+    return copy.deepcopy(module, memo).float().cpu().eval().requires_grad_(False)

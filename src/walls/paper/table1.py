@@ -39,7 +39,8 @@ def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     This run's with its spread and interval, and the paper's.
 
-    `activity`: long, with dataset, method, mu, mu_raw. Columns as in figures/table1.csv.
+    `activity`: long, with dataset, class, method, mu, mu_raw. Columns as in figures/table1.csv; the
+    intervals are over classes.
     """
     table = tabulate(activity, seed)
     paper = [

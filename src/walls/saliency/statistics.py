@@ -4,29 +4,24 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 CELLS = ["mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty"]
 
 
-def summary(values: np.ndarray, raw: np.ndarray, seed: int = 0) -> dict[str, float]:
+def summary(
+    values: np.ndarray, raw: np.ndarray, seed: int = 0, classes: np.ndarray | None = None
+) -> dict[str, float]:
     """Table 1's `CELLS` for one method on one dataset, ×100, with std of n-1, and the counts.
 
     `values` and `raw`: μ per image with and without the min-subtractions of the upscaling, NaN for
-    an empty map. `ci_low`, `ci_high`: 95% percentile bootstrap of the mean, 10,000 resamples.
-    `empty`: all-zero maps, left out.
+    an empty map. `ci_low`, `ci_high`: the mean's 95% `interval` over `classes`; None: every image
+    is a class of its own. `empty`: all-zero maps, left out.
     """
     kept = 100 * values[~np.isnan(values)]
-    mean = float(kept.mean()) if kept.size else math.nan
-    low = high = mean
-    if kept.size > 1 and np.ptp(kept) > 0:
-        random = np.random.default_rng(seed)
-        interval = stats.bootstrap(
-            (kept,), np.mean, n_resamples=10_000, method="percentile", batch=500, rng=random
-        )
-        low, high = map(float, interval.confidence_interval)
+    own = np.arange(len(values)) if classes is None else classes
+    low, high = interval(100 * values, own, seed)
     return {
-        "mean": mean,
+        "mean": float(kept.mean()) if kept.size else math.nan,
         "std": float(kept.std(ddof=1)) if kept.size > 1 else math.nan,
         "ci_low": low,
         "ci_high": high,
@@ -61,10 +56,11 @@ def interval(
 def tabulate(measured: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """`summary` per dataset and method, in the order met.
 
-    `measured`: long, with dataset, method, mu, mu_raw.
+    `measured`: long, with dataset, method, mu, mu_raw, and class where images of one are alike.
     """
     rows = []
     for (dataset, method), group in measured.groupby(["dataset", "method"], sort=False):
-        cells = summary(group["mu"].to_numpy(), group["mu_raw"].to_numpy(), seed)
+        classes = group["class"].to_numpy() if "class" in group else None
+        cells = summary(group["mu"].to_numpy(), group["mu_raw"].to_numpy(), seed, classes)
         rows.append({"dataset": dataset, "method": method, **cells})
     return pd.DataFrame(rows, columns=["dataset", "method", *CELLS])

@@ -187,16 +187,16 @@ def every_height(
     return found
 
 
-def table(heights: Sequence[Height], seed: int) -> pd.DataFrame:
+def table(heights: Sequence[Height], seed: int, classes: pd.Series) -> pd.DataFrame:
     """Every wall's accuracy and every method's mean µ×100.
 
     A row per height and method; the columns of sweep.csv.
 
-    `std` with n-1, `ci_low` and `ci_high` a 95% bootstrap of the mean (statistics.summary);
-    `uniform`: a uniform map's µ×100.
+    `classes`: the images'. `std` with n-1, `ci_low` and `ci_high` the mean's 95% interval over
+    classes (statistics.summary); `uniform`: a uniform map's µ×100.
     """
     parts = [
-        statistics.tabulate(height.measured.assign(dataset="stack-mix"), seed).assign(
+        statistics.tabulate(of_classes(height.measured, classes), seed).assign(
             wall_rows=height.zone.wall_rows,
             dead_rows=height.zone.dead_rows,
             **height.accuracy,
@@ -207,17 +207,23 @@ def table(heights: Sequence[Height], seed: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[COLUMNS] if parts else pd.DataFrame(columns=COLUMNS)
 
 
+def of_classes(measured: pd.DataFrame, classes: pd.Series) -> pd.DataFrame:
+    """The activity of STACK-MIX images, each with its class."""
+    own = measured["image"].map(dict(enumerate(classes)))
+    return measured.assign(dataset="stack-mix", **{"class": own})
+
+
 def trained(
-    measured: pd.DataFrame, predictions: pd.DataFrame, wall: dict, seed: int
+    measured: pd.DataFrame, predictions: pd.DataFrame, wall: dict, seed: int, classes: pd.Series
 ) -> pd.DataFrame:
     """The same rows for the network that was trained as a whole behind its wall, if known.
 
-    `measured`: its activity on the same images (evaluation.evaluate, with dataset); `predictions`:
-    loop.predict's table; `wall`: metrics/wall.json.
+    `measured`: its activity on the same images (evaluation.evaluate); `predictions`: loop.predict's
+    table; `wall`: metrics/wall.json; `classes`: the images'.
     """
     top1 = _share((predictions["rank"] == 1).sum(), len(predictions))
     uniform = 100 * activity.uniform_activity(wall["dead_share"])
-    found = statistics.tabulate(measured, seed)
+    found = statistics.tabulate(of_classes(measured, classes), seed)
     return found.assign(
         wall_rows=wall["wall_rows"], dead_rows=wall["dead_rows"], **top1, uniform=uniform
     )[COLUMNS]
