@@ -7,7 +7,7 @@ import venv
 
 import pytest
 import torch
-from conftest import OFFLINE, ROOT
+from conftest import OFFLINE, ROOT, copy_tree
 from torchvision.utils import save_image
 
 WORKSHOP = ("dvc", "papermill", "jupyter", "nbconvert", "ipykernel", "nbval", "accelerate", "timm")
@@ -24,7 +24,8 @@ def test_the_readmes_snippets_run_on_the_core_alone(tmp_path):
     pinned = re.findall(r"^([a-z0-9._-]+==[^\\\n]+)", (ROOT / "requirements.txt").read_text(), re.M)
     versions = tmp_path / "versions.txt"
     versions.write_text("\n".join(pinned) + "\n")
-    command = [python, "-m", "pip", "install", "--quiet", "--constraint", str(versions), str(ROOT)]
+    project = str(copy_tree(tmp_path / "project"))  # where setuptools leaves what it builds
+    command = [python, "-m", "pip", "install", "--quiet", "--constraint", str(versions), project]
     without = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run(command, check=True, env=without)
     listed = [python, "-m", "pip", "list", "--format=freeze"]

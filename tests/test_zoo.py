@@ -142,6 +142,23 @@ def test_photographs_are_read_as_timm_reads_them(lite):
         assert path.stem.split("_")[2] == str(int(labels[n]))
 
 
+def test_a_folders_photographs_are_read_as_the_packaged_ones(lite, tmp_path):
+    """With classes, in folders of them at any depth, or without; what is hidden is no photograph."""
+    images, _, _ = packaged.photographs("packaged", lite.recipe)
+    flat, grouped = tmp_path / "flat", tmp_path / "grouped"
+    for folder in (flat / ".small", grouped / "ape" / "more", grouped / "bee"):
+        folder.mkdir(parents=True)
+    for n, path in enumerate(packaged.files()[:3]):
+        shutil.copy(path, flat)
+        shutil.copy(path, grouped / ("ape", "ape/more", "bee")[n])
+    shutil.copy(path, flat / ".small")
+    found, labels, names = packaged.photographs(str(flat), lite.recipe)
+    assert torch.equal(found, images[:3]) and (labels, names) == (None, [])
+    found, labels, names = packaged.photographs(str(grouped), lite.recipe)
+    assert torch.equal(found, images[:3])
+    assert (labels, names) == ([0, 0, 1], ["ape", "ape", "bee"])
+
+
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "inception_v3", "swin_t"])
 def test_torchvisions_recipe_is_its_weights_own(name):
     recipe = zoo.get(f"torchvision:{name}@none").recipe
