@@ -11,7 +11,16 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from walls.theory import checks, definition_checks, formulas, sampling
+from walls.theory import (
+    definition_checks,
+    formulas,
+    method_checks,
+    model_checks,
+    results,
+    sampling,
+    slips,
+    theorem_checks,
+)
 from walls.theory.cnn import CNN
 from walls.theory.laws import (
     FilterDraws,
@@ -346,7 +355,7 @@ def test_rectified_share_by_integration(s):
 
 
 def test_laws_beyond_gradcam_against_sampled_networks():
-    rows, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 20_000, 4, filters=3)
+    rows, tail = method_checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 20_000, 4, filters=3)
     for name, row in (rows | tail).items():
         assert row["holds"], (name, row)
     assert tail["AblationCAM, t = 1e+06"]["t P, law"] == pytest.approx(
@@ -404,12 +413,16 @@ def lemma_1(rows: dict) -> dict:
 def test_a_planted_error_fails_the_notebooks_own_checks(monkeypatch):
     cnn = (IMAGE, KERNEL, POOL, TAU)
     planted = [
-        ("mean_chi", 1.2, lambda: checks.theorem_1(*cnn, 5000, 0, (4, 64))[0]),
-        ("mean_chi", 1.2, lambda: checks.other_walls(*cnn, 5000, 0)),
-        ("mean_chi", 1.2, lambda: checks.depths(*cnn, 5000, 0)[0]),
-        ("covariance", 1.2, lambda: dict([checks.network(*cnn, 5000, 0).popitem()])),
-        ("gradcam_coefficients", 1 + 1e-9, lambda: checks.proposition_1(*cnn, 0)),
-        ("rectified_mean", 1 + 1e-6, lambda: lemma_1(checks.lemmas(IMAGE[:3, :3], TAU, 1000, 0))),
+        ("mean_chi", 1.2, lambda: theorem_checks.theorem_1(*cnn, 5000, 0, (4, 64))[0]),
+        ("mean_chi", 1.2, lambda: theorem_checks.other_walls(*cnn, 5000, 0)),
+        ("mean_chi", 1.2, lambda: theorem_checks.depths(*cnn, 5000, 0)[0]),
+        ("covariance", 1.2, lambda: dict([model_checks.network(*cnn, 5000, 0).popitem()])),
+        ("gradcam_coefficients", 1 + 1e-9, lambda: model_checks.proposition_1(*cnn, 0)),
+        (
+            "rectified_mean",
+            1 + 1e-6,
+            lambda: lemma_1(model_checks.lemmas(IMAGE[:3, :3], TAU, 1000, 0)),
+        ),
     ]
     planted += [(name, np.nan, rows) for name, _, rows in planted if name != "covariance"]
     for name, factor, rows in planted:
@@ -421,24 +434,24 @@ def test_a_planted_error_fails_the_notebooks_own_checks(monkeypatch):
             )
             assert not any(row["holds"] for row in rows().values()), name
     errors = np.array([0.1, 0.1, 0])
-    worst = [checks._errors(np.array([0.1, -0.5, d]), errors) for d in (0, 0.1, np.nan)]
+    worst = [results.errors(np.array([0.1, -0.5, d]), errors) for d in (0, 0.1, np.nan)]
     assert worst == [pytest.approx(5), 999, 999]
 
 
 def test_what_the_figures_and_tables_show():
-    setting, at = (IMAGE, KERNEL, POOL, TAU), checks.dead_pixel(IMAGE, KERNEL, POOL)
-    upside_down = checks.dead_pixel(IMAGE[::-1], KERNEL, POOL)
+    setting, at = (IMAGE, KERNEL, POOL, TAU), model_checks.dead_pixel(IMAGE, KERNEL, POOL)
+    upside_down = model_checks.dead_pixel(IMAGE[::-1], KERNEL, POOL)
     assert NORMS[at] == NORMS[6:].max() and min(at[0], upside_down[0]) >= 6  # all unseen
     lines = [formulas.expected_gradcam, formulas.large_v_limit]
     lines += [formulas.moment_bound, formulas.lower_bound]
-    curves = checks.expectation_curves(*setting, at)
+    curves = theorem_checks.expectation_curves(*setting, at)
     for line, (filters, values) in zip(lines, curves.values(), strict=True):
         assert values[-9] == line(IMAGE, filters[-9], KERNEL, POOL, TAU)[at]
-    rows = checks.large_v()
+    rows = theorem_checks.large_v()
     exact, bound = (f(IMAGE, 100, KERNEL, POOL, TAU)[at] for f in (lines[0], lines[3]))
     assert rows["V = 100"]["Eq. 5 / exact"] == pytest.approx(bound / exact)
     assert all(row["holds"] for row in rows.values())
-    maps = checks.method_maps(*setting, 30, 1, 3)
+    maps = method_checks.method_maps(*setting, 30, 1, 3)
     scores = sampling.methods(IMAGE, 3, *setting[1:], 30, 1, range(48))
     for name, values in scores.items():
         middle = np.median if name == "AblationCAM" else np.mean
@@ -446,23 +459,25 @@ def test_what_the_figures_and_tables_show():
 
 
 def test_a_tail_that_misses_its_limit_does_not_hold(monkeypatch):
-    law = checks.laws.ablation_tail
+    law = method_checks.laws.ablation_tail
     monkeypatch.setattr(
-        checks.laws, "ablation_tail", lambda draws, t: law(draws, t) * (1.02 if t > 100 else 1)
+        method_checks.laws,
+        "ablation_tail",
+        lambda draws, t: law(draws, t) * (1.02 if t > 100 else 1),
     )
-    _, tail = checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 2_000, 4, filters=3)
+    _, tail = method_checks.beyond_gradcam(IMAGE, KERNEL, POOL, TAU, 2_000, 4, filters=3)
     assert [row["holds"] for row in tail.values()] == [True] * 4 + [False] * 2
 
 
 def test_windows_are_in_reading_order_only_by_their_width():
     """14 windows a row: dividing by k' = 2 has the first two right; where k' is w', it has all."""
     for sizes, share in (((14, 14, 2), 194 / 196), ((3, 4, 4), 0.0)):
-        found = definition_checks._misplaced(*sizes)
+        found = slips._misplaced(*sizes)
         assert found == {"paper": share, "ours": 0.0, "holds": True}
 
 
 def test_slips_have_their_numbers():
-    rows = definition_checks.slips(IMAGE, KERNEL, POOL, TAU, 0)
+    rows = slips.slips(IMAGE, KERNEL, POOL, TAU, 0)
     assert all(row["holds"] for row in rows.values())
     variance = rows["Eq. 8: variance at τ = 2, without τ²"]
     assert variance["ours"] == pytest.approx(4 * variance["paper"])
@@ -494,11 +509,11 @@ def test_rows_are_written_and_shown(tmp_path: Path, capsys):
         "one": {"difference": 3e-9, "errors": 1.234, "holds": True},
         "two": {"exact": 0.123456789, "holds": False},
     }
-    said = checks.write({"part": rows}, tmp_path / "theory.json")
+    said = results.write({"part": rows}, tmp_path / "theory.json")
     assert said == "1 of 2 checks hold; not: part: two"
     written = json.loads((tmp_path / "theory.json").read_text())
     assert written["part: two"] == {"exact": 0.123457, "holds": False}
     assert written["failed"] == ["part: two"]
-    checks.show(rows)
+    results.show(rows)
     shown = "difference errors holds exact one < 1e-8 1.2 True - two - - False 0.123"
     assert capsys.readouterr().out.split() == shown.split()
