@@ -45,9 +45,7 @@ TAU = 0.7
 
 
 def mean_root(filters: int) -> float:
-    """E[√Y]/(τ‖m‖) by E[√Y] = ∫ (1 - E[exp(-tY)]) t^(-3/2) dt / (2√π), E[exp(-tZ⁺²)] = ½ + ½ (1 +
-    2t)^(-½).
-    """
+    """E[√Y]/(τ‖m‖) = ∫ (1 - E[exp(-tY)]) t^(-3/2) dt / (2√π), by Laplace's transform."""
 
     def integrand(s: float) -> float:  # t = s²
         return (1 - (0.5 + 0.5 / np.sqrt(1 + 2 * s * s)) ** filters) * 2 / (s * s)
@@ -303,9 +301,7 @@ def test_definitions_against_pytorch_grad_cam():
 
 
 def test_coefficients_by_hand_and_how_far_the_library_is_from_them():
-    """Definitions 2 and 3 cell by cell, ∇_B f by autograd; pytorch-grad-cam's factors are hw = 48
-    and 1.
-    """
+    """Definitions 2, 3 cell by cell, ∇_B f by autograd; the library's factors are hw = 48 and 1."""
     model = CNN((HEIGHT, WIDTH), 3, KERNEL, POOL, (4, 1), tau=TAU, seed=3)
     torch.nn.init.constant_(model.features[0].weight[2], -1)  # a dead filter
     b = model.features(torch.from_numpy(IMAGE)[None, None]).detach().requires_grad_()
@@ -378,9 +374,7 @@ def test_ablationcam_is_cauchy_given_the_filters():
 
 
 def test_laws_given_two_draws_of_filters_by_hand():
-    """Two filters, two draws, τ = 2, n = 5, hw = 50: each law's mean and its standard error, |x -
-    x'|/2.
-    """
+    """Two filters, two draws, τ = 2, n = 5, hw = 50: each law's mean and error |x - x'|/2."""
     b = np.array([[3.0, 4], [0, 6]])
     c = np.array([[1.0, 2], [0, 0.5]])
     s = np.array([[8.0, 4], [0, 3]])
@@ -486,9 +480,7 @@ def test_slips_have_their_numbers():
 
 
 def test_eq_3_taken_literally_loses_silent_windows():
-    """By hand: a single filter that answers nowhere. C' = 0, so the literal gradient is 0 and
-    Proposition 1's isn't.
-    """
+    """A filter that answers nowhere: C' = 0, the literal gradient is 0, Proposition 1's isn't."""
     weights = [np.arange(1.0, 13.0).reshape(1, 1, 4, 3)]
     net = formulas.forward(IMAGE, -np.ones((1, 3, 3)), weights, POOL)
     assert not net["C"].any()

@@ -13,8 +13,7 @@ from walls.theory.results import ERRORS, Rows, errors, relative
 def beyond_gradcam(
     image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 8
 ) -> tuple[Rows, Rows]:
-    """The other methods' scores at one position of the dead zone: sampled networks against
-    laws.py's laws.
+    """The other methods' scores at one dead position: sampled networks against laws.py's laws.
 
     The second rows are AblationCAM's tail: t P([AC] > t) doesn't tend to 0, so E[[AC]] is infinite.
     """
@@ -77,9 +76,7 @@ def _ablation_tail(scores: Array, law: laws.FilterDraws) -> Rows:
 def method_maps(
     image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int, filters: int = 8
 ) -> dict[str, Array]:
-    """Each method's mean map (h, w) over `draws` networks; for AblationCAM, which has no mean, the
-    median.
-    """
+    """Each method's mean map (h, w) over `draws` networks; AblationCAM has no mean: the median."""
     shape = formulas.patch_norms(image, kernel).shape
     scores = sampling.methods(
         image, filters, kernel, pool, tau, draws, seed, range(shape[0] * shape[1])

@@ -16,12 +16,18 @@ HIDDEN = 16  # neurons in a hidden layer
 
 
 def masked_cnn(
-    image: Array, filters: int, kernel: int, pool: int, depth: int, tau: float, seed: int
+    image: Array,
+    filters: int,
+    kernel: int,
+    pool: int,
+    depth: int,
+    tau: float,
+    seed: int,
+    masked_rows: int | None = None,
 ) -> CNN:
     """A masked [CNN] with hidden layers of HIDDEN."""
-    return CNN(
-        image.shape, filters, kernel, pool, (HIDDEN,) * (depth - 1) + (1,), tau=tau, seed=seed
-    )
+    layers = (HIDDEN,) * (depth - 1) + (1,)
+    return CNN(image.shape, filters, kernel, pool, layers, masked_rows, tau, seed)
 
 
 def parts(model: CNN, image: Array) -> tuple[Array, list[Array], dict]:
@@ -32,9 +38,7 @@ def parts(model: CNN, image: Array) -> tuple[Array, list[Array], dict]:
 
 
 def dead_pixel(image: Array, kernel: int, pool: int) -> tuple[int, int]:
-    """The map position with the largest ‖m‖₂ among those whose whole patch lies where W can't
-    see.
-    """
+    """The position with the largest ‖m‖₂ among those whose whole patch lies where W can't see."""
     norms = formulas.patch_norms(image, kernel)
     size = formulas.sizes(image, kernel, pool)
     low = min(size.wall + kernel - 1, size.rows - 1)
@@ -43,9 +47,7 @@ def dead_pixel(image: Array, kernel: int, pool: int) -> tuple[int, int]:
 
 
 def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: int) -> Rows:
-    """Eq. 1-3: `formulas.forward` against the torch module; Eq. 8 against sampled filters, for 12
-    positions.
-    """
+    """Eq. 1-3: `formulas.forward` against torch's module; Eq. 8 against filters, 12 positions."""
     rows: Rows = {}
     for depth in (1, 2, 3, 4):
         worst = 0.0
@@ -65,9 +67,8 @@ def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: 
     sigma = formulas.covariance(image, kernel, tau)[np.ix_(chosen, chosen)]
     patches = formulas.patches(image, kernel).reshape(norms.size, -1)[chosen]
     sample = np.random.default_rng(seed).normal(0, tau, (draws, kernel * kernel)) @ patches.T
-    error = np.sqrt(
-        (np.outer(sigma.diagonal(), sigma.diagonal()) + sigma**2) / draws
-    )  # Var of x·y, Gaussian
+    variances = sigma.diagonal()
+    error = np.sqrt((np.outer(variances, variances) + sigma**2) / draws)  # of x·y, both Gaussian
     z = errors(sample.T @ sample / draws - sigma, error)
     rows["Eq. 8, 12×12 covariances"] = {
         "errors": z,
@@ -78,9 +79,7 @@ def network(image: Array, kernel: int, pool: int, tau: float, draws: int, seed: 
 
 
 def lemmas(patch: Array, tau: float, draws: int, seed: int) -> Rows:
-    """Lemmas 1-3: closed form, numerical integration (for Lemma 2 of its Fourier transform), and
-    sampling.
-    """
+    """Lemmas 1-3: closed form, numerical integration (Lemma 2: Fourier transform), sampling."""
     random = np.random.default_rng(seed)
     rows: Rows = {}
 
@@ -119,9 +118,7 @@ def lemmas(patch: Array, tau: float, draws: int, seed: int) -> Rows:
 
 
 def proposition_1(image: Array, kernel: int, pool: int, tau: float, seed: int) -> Rows:
-    """Proposition 1 by dynamic programming against autograd through GAP(∇_B f): L = 1 … 4, V = 1
-    and 7.
-    """
+    """Proposition 1 by dynamic programming against autograd through GAP(∇_B f), L = 1 … 4."""
     rows: Rows = {}
     for depth in (1, 2, 3, 4):
         for filters in (1, 7):

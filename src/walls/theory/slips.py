@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torchvision.models.vgg import VGG16_Weights, cfgs
+from torchvision.models import VGG16_Weights
 
-from walls.network.architecture import VGG16
 from walls.theory import formulas, laws
 from walls.theory.cnn import CNN
+from walls.theory.definition_checks import library_map
 from walls.theory.formulas import Array
 from walls.theory.model_checks import dead_pixel, masked_cnn, parts
 from walls.theory.results import ERRORS, Rows, relative
@@ -32,13 +32,9 @@ def slips(image: Array, kernel: int, pool: int, tau: float, seed: int) -> Rows:
         "Eq. 3: σ on C' itself, α off by": {"paper": literal, "ours": right, "holds": right == 0}
     }
     i, j = dead_pixel(image, kernel, pool)
-    i, j = (
-        min(i, image.shape[0] - kernel - 1),
-        min(j, image.shape[1] - kernel - 1),
-    )  # where k + 1 rows exist
-    variance = formulas.covariance(image, kernel, 2.0)[
-        i * net["B"].shape[2] + j, i * net["B"].shape[2] + j
-    ]
+    i, j = (min(at, side - kernel - 1) for at, side in zip((i, j), image.shape, strict=True))
+    flat = i * net["B"].shape[2] + j  # a position where k + 1 rows exist
+    variance = formulas.covariance(image, kernel, 2.0)[flat, flat]
     sample = np.random.default_rng(seed).normal(0, 2.0, (20_000, kernel * kernel))
     sampled = float((sample @ image[i : i + kernel, j : j + kernel].ravel()).var())
     narrow, wide = (float((image[i : i + k, j : j + k] ** 2).sum()) for k in (kernel, kernel + 1))
@@ -46,12 +42,6 @@ def slips(image: Array, kernel: int, pool: int, tau: float, seed: int) -> Rows:
     corrected = {"ours": float(variance), "sampled": sampled, "holds": close}
     rows["Eq. 8: variance at τ = 2, without τ²"] = {"paper": narrow} | corrected
     rows["Eq. 8: the same with i:i+k, k + 1 rows"] = {"paper": 4 * wide} | corrected
-    entries = float(model.features[0].weight[0].numel())
-    rows["Lemma 2: independent entries of F"] = {
-        "paper": float(kernel),
-        "ours": entries,
-        "holds": entries == kernel**2,
-    }
     rows["Prop. 1's proof: windows misplaced by i'"] = _misplaced(*net["C"].shape[1:], pool)
     rows["Prop. 1's proof: maxima per window, Σ D"] = _ties(net["B"], pool)
     silent, patch = 0.5**4, image[i : i + kernel, j : j + kernel].ravel()
@@ -65,40 +55,73 @@ def slips(image: Array, kernel: int, pool: int, tau: float, seed: int) -> Rows:
         "holds": close,
     }
     rows["Def. 3: share of 0/0; for exp(f), α"] = _literal_definition_3(tau, seed)
-    standard, changed = (
-        float([c for c in layers if c != "M"][-1]) for layers in (cfgs["D"], VGG16)
+    rows["Sec. 2.1: torch's convolution, variance × inputs"] = _default_initialisation(kernel, seed)
+    rows["Sec. 3.3: HiResCAM by one weight a map, off by"] = _global_hirescam(model, image)
+    return rows
+
+
+def _default_initialisation(kernel: int, seed: int) -> dict[str, float | bool]:
+    """torch's Conv2d draws uniformly of variance 1/(3 fan-in), He's initialisation of 2/fan-in.
+
+    `paper` by torch's own He initialisation, `sampled` by its Conv2d, `ours` by the formula.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = torch.nn.Conv2d(4, 20_000, kernel)
+        fan_in = layer.weight[0].numel()
+        default = layer.weight.detach().double()
+        he = torch.nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu").detach().double()
+    found = [float(weights.square().mean()) * fan_in for weights in (he, default)]
+    error = math.sqrt(0.8 / default.numel())  # of a uniform variable's mean square, relative
+    close = all(abs(x / y - 1) <= ERRORS * error for x, y in zip(found, (2, 1 / 3), strict=True))
+    return {"paper": found[0], "ours": 1 / 3, "sampled": found[1], "holds": close}
+
+
+def _global_hirescam(model: CNN, image: Array) -> dict[str, float | bool]:
+    """HiResCAM's map by pytorch-grad-cam against α ⊙ B by Definition 4, and by α's mean a map."""
+    _, weights, net = parts(model, image)
+    alpha = laws.feature_gradient(
+        net["B"], formulas.score_gradient(weights, net["a"]), model.head[0].kernel_size
     )
-    rows["Sec. 3.1: VGG16's last channels"] = {
-        "paper": standard,
-        "ours": changed,
-        "holds": changed == 256,
-    }
-    published = round(VGG16_Weights.IMAGENET1K_V1.meta["_metrics"]["ImageNet-1K"]["acc@5"], 1)
-    return rows | {
-        "Fig. 5: top-5 of the unmasked [VGG]": {
-            "paper": 87.0,
-            "ours": published,
-            "holds": published == 90.4,
-        }
+    library = library_map("HiResCAM", model, image)[1]
+    literal, right = (
+        round(relative(laws.weighted_sum(a, net["B"]), library), 9)
+        for a in (alpha.mean(axis=(1, 2)), alpha)
+    )
+    return {"paper": literal, "ours": right, "holds": right == 0 and literal > 0}
+
+
+def beside_torchvision() -> Rows:
+    """The paper's accuracies (Section 3.1, Figure 5) beside those of torchvision's VGG16.
+
+    Numbers to read, not checks: both are other people's measurements.
+    """
+    published = VGG16_Weights.IMAGENET1K_V1.meta["_metrics"]["ImageNet-1K"]
+    return {
+        "torchvision's VGG16": {"top-1": published["acc@1"], "top-5": published["acc@5"]},
+        "unmasked [VGG]": {"top-1": 71.5, "top-5": 90.4},
+        "masked [VGG]": {"top-1": 66.5, "top-5": 87.0},
     }
 
 
 def _misplaced(rows: int, columns: int, pool: int) -> dict[str, float | bool]:
-    """(i', j') := ((i - 1)/k' + 1, (i - 1 mod k') + 1) numbers windows in reading order only if k'
-    is w'.
+    """(i', j') := ((i - 1)/k' + 1, (i - 1 mod k') + 1) is the i-th window only if k' is w'.
+
+    Against where torch's `unfold` finds its i-th window, for windows of k' × k' cells.
     """
+    height, width = rows * pool, columns * pool
+    places = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
+    first = torch.nn.functional.unfold(places, pool, stride=pool)[0, 0].long().numpy()
+    torchs = np.stack([first // width // pool, first % width // pool])
     i = np.arange(rows * columns)
-    order = np.indices((rows, columns)).reshape(2, -1)
     literal, right = (
-        float(((i // width, i % width) != order).any(axis=0).mean()) for width in (pool, columns)
+        float((np.stack([i // by, i % by]) != torchs).any(axis=0).mean()) for by in (pool, columns)
     )
     return {"paper": literal, "ours": right, "holds": right == 0}
 
 
 def _ties(b: Array, pool: int) -> dict[str, float | bool]:
-    """The indicators 1{max = entry} of one window add up to 1 only without ties; a silent window
-    has k'².
-    """
+    """A window's indicators 1{max = entry} add up to 1 only without ties; a silent one has k'²."""
     v, rows, columns = b.shape
     windows = b.reshape(v, rows // pool, pool, columns // pool, pool)
     count = (windows == windows.max(axis=(2, 4), keepdims=True)).sum(axis=(2, 4))
@@ -113,9 +136,7 @@ def _ties(b: Array, pool: int) -> dict[str, float | bool]:
 
 
 def _literal_definition_3(tau: float, seed: int) -> dict[str, float | bool]:
-    """Second and third derivatives of f and exp(f) by repeated autograd, on a 5×5 image with one
-    2×2 filter.
-    """
+    """Second and third derivatives of f and exp(f) by autograd, 5×5 image, one 2×2 filter."""
     x = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     candidates = (CNN((5, 5), 1, 2, 2, tau=tau, seed=seed + trial) for trial in range(100))
     model = next(m for m in candidates if m.features(x).any() and (m.dense_weights()[0] > 0).any())
