@@ -13,6 +13,7 @@ from walls.theory import formulas, integrals, laws, sampling
 from walls.theory.formulas import Array
 from walls.theory.model_checks import dead_pixel
 from walls.theory.results import ERRORS, EXACT, Rows, errors, relative
+from walls.theory.theorem_checks import one_percent
 
 # Random weights; a residual network, and one with squeeze-and-excitation.
 BACKBONES = {"ResNet18": "torchvision:resnet18@none", "RegNetY": "torchvision:regnet_y_400mf@none"}
@@ -53,7 +54,7 @@ def pooling_heads(image: Array, tau: float, draws: int, seed: int) -> Rows:
             "sampled": float(found["mean"][at]),
             "exact": float(exact[at]),
             "errors": z,
-            "1% in errors": float((0.01 * exact[lit] / found["error"][lit]).min()),
+            "1% in errors": one_percent(exact, found["error"]),
             "P(> 0)": float(found["positive"][at]),
             "difference": apart,
             "µ, sampled": _share(found["mean"], seen),

@@ -253,9 +253,9 @@ def largest_logit(correlation: Array, classes: int) -> tuple[Array, Array]:
     KφΦ^(K-1), and Z another one: P = E[Φ(r)], r = ρM/√(1 - ρ²), and E[σ(X)]/s = E[ρM Φ(r) +
     √(1 - ρ²) φ(r)] by Lemma 1. The mean over M by Gauss's rule. For K = 1: ½ and 1.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(240)
-    m = 10 * nodes
-    density = 10 * weights * classes * np.exp(-(m**2) / 2) * ndtr(m) ** (classes - 1)
+    nodes, weights = np.polynomial.legendre.leggauss(120)
+    m = np.concatenate([5 * nodes - 5, 5 * nodes + 5])  # apart at 0, where ρ = 1 has a step
+    density = 5 * np.tile(weights, 2) * classes * np.exp(-(m**2) / 2) * ndtr(m) ** (classes - 1)
     rho = np.minimum(np.atleast_1d(correlation), 1 - 1e-12)[:, None]
     rest = np.sqrt(1 - rho**2)
     ratio = rho * m / rest

@@ -51,7 +51,14 @@ def beyond_gradcam(
 
 
 def _ablation_tail(scores: Array, law: laws.FilterDraws) -> Rows:
-    limit = float(laws.ablation_law(law)[1].mean() / math.pi)
+    """t P([AC] > t) against its limit E[γ]/π, γ² as what y leaves of the sum's variance.
+
+    That is (Σ c²b² - (Σ c²b)²/Σ c²)/Σ c², by regression, and not by `laws.ablation_law`.
+    """
+    energy, mixed, both = ((law.c**2 * law.b**power).sum(axis=1) for power in (0, 1, 2))
+    energy = np.maximum(energy, np.finfo(float).tiny)
+    left = np.maximum(both / energy - (mixed / energy) ** 2, 0)
+    limit = float(np.sqrt(left).mean() / math.pi)
     rows: Rows = {}
     for t in (3.0, 10.0, 30.0, 100.0, 1e4, 1e6):
         share, p = float((scores > t).mean()), laws.ablation_tail(law, t)
