@@ -105,6 +105,9 @@ THEORY = {
     "means": lambda: theory_plots.methods(dict.fromkeys(MEANS, MAP), 14),
     "depth": lambda: theory_plots.depth_dependence(POINTS, [0.1, 0.2, 0.3], 2.0),
     "expectation": lambda: theory_plots.expectation(POINTS, CURVES),
+    "predicted": lambda: theory_plots.predicted_class(
+        {"K": [1, 10], "P(> 0)": [0.5, 0.9], "factor": [1, 3]}, {10: {"P(> 0)": 0.9, "factor": 3}}
+    ),
 }
 DRAWN = THEORY | {
     "fig1": example,

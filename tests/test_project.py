@@ -113,5 +113,4 @@ def test_modules_are_neither_crumbs_nor_mountains():
     files = list((ROOT / "src" / "walls").rglob("*.py"))
     assert len(files) > 50
     for path in files:
-        most = 431 if path.match("theory/checks.py") else 400  # to be cut in two
-        assert len(path.read_text().splitlines()) <= most, path.name
+        assert len(path.read_text().splitlines()) <= 400, path.name

@@ -69,6 +69,6 @@ def test_mnist_digit(tmp_path, monkeypatch):
     with gzip.open(raw) as file:
         pixels = np.frombuffer(file.read()[16:], np.uint8).reshape(-1, 28, 28)
     np.testing.assert_array_equal(image[1:, :-1], pixels[15] / 255)
-    exact = formulas.expected_gradcam(image, 64, 2, 2, 1.0)
-    mean, error = sampling.gradcam(image, [64], 2, 2, 1.0, 2000, 0)[64]
-    assert exact[14:].max() > 0 and (np.abs(mean - exact) <= 4 * error).all()
+    exact = formulas.mean_chi(64) * formulas.patch_norms(image, 2)
+    norm, error, _ = sampling.feature_norms(image, 64, 2, 1.0, 2000, 0)
+    assert exact[14:].max() > 0 and (np.abs(norm - exact) <= 4 * error).all()

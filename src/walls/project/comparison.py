@@ -34,6 +34,8 @@ SAMPLED = {
     "sampled",
     "errors",
     "errors, all positions",
+    "1% in errors",
+    "µ, sampled",
     "P(> 0)",
     "median",
     "mean",

@@ -1,6 +1,4 @@
-"""[CNN] at initialisation: formulas, laws, sampling, checks, and their figures. No trained network,
-no photograph.
-"""
+"""[CNN] at initialisation: formulas, laws, sampling, checks, figures; no trained network."""
 
 from typing import Any
 

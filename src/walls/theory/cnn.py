@@ -11,8 +11,7 @@ from walls.network.classifier import WallLinear
 
 
 class CNN(nn.Module):
-    """The paper's [CNN] (Section 2.1) at initialisation: convolution, ReLU, max pooling, L dense
-    layers, no biases.
+    """The paper's [CNN] (Section 2.1): convolution, ReLU, max pooling, L dense layers, no biases.
 
     `image_size` (H, W); V `filters` of `kernel` × `kernel`; `pool` k'; `sizes` (d_1, …, d_L), d_L =
     1 in the paper; the bottom `masked_rows` of the h' pooled rows have no weights (None: the lower

@@ -1,5 +1,4 @@
-"""The paper's Section 2 and Appendices B to D: [CNN], Lemmas 1-3, Proposition 1, Theorem 1 and the
-exact expectation.
+"""The paper's Section 2 and Appendices B to D by formulas, with what is exact beyond them.
 
 Symbols are the paper's: image ξ (H, W), V filters F (V, k, k), pooling k', maps A and B (V, h, w)
 with h = H - k + 1, C (V, h', w') with h' = h / k', dense weights W^(1) (d_1, V, h', w') and W^(ℓ)
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import gammaln, logsumexp, ndtr
+from scipy.special import chdtrc, gammaln, logsumexp, ndtr
+from scipy.stats import binom
 
 Array = NDArray[np.float64]
 
@@ -60,9 +60,7 @@ def _scale(tau: object) -> float:
 
 
 def as_image(image: ArrayLike) -> Array:
-    """ξ as a float64 array (H, W). ValueError unless it is a grayscale image with values in [0,
-    1].
-    """
+    """ξ as float64, (H, W). ValueError unless it is a grayscale image with values in [0, 1]."""
     try:
         image = np.asarray(image, dtype=np.float64)
     except (TypeError, ValueError):
@@ -77,11 +75,10 @@ def as_image(image: ArrayLike) -> Array:
 
 
 def sizes(image: ArrayLike, kernel: int, pool: int, masked_rows: int | None = None) -> Sizes:
-    """(h, w) = (H - k + 1, W - k + 1), (h', w') = (h, w) / k', and the masked rows of C; None: the
-    lower half.
+    """(h, w) = (H - k + 1, W - k + 1), (h', w') = (h, w) / k', and the masked rows of C.
 
-    ValueError where k exceeds the image, k' doesn't divide h and w, h' is odd and its lower half is
-    meant, or masked_rows isn't 0 to h'.
+    `masked_rows`: None, the lower half. ValueError where k exceeds the image, k' doesn't divide h
+    and w, h' is odd and its lower half is meant, or masked_rows isn't 0 to h'.
     """
     if np.ndim(image) != 2:
         raise ValueError(f"image: got shape {np.shape(image)}; takes a grayscale image (H, W)")
@@ -123,8 +120,7 @@ def patch_norms(image: ArrayLike, kernel: int) -> Array:
 def forward(
     image: ArrayLike, filters: Array, weights: Sequence[Array], pool: int
 ) -> dict[str, Any]:
-    """Eq. 1-3, written out: A (V, h, w), B = σ(A), C = max over k'×k', and a^(ℓ) = h_ℓ(C'), ℓ = 1 …
-    L.
+    """Eq. 1-3: A (V, h, w), B = σ(A), C = max over k'×k', and a^(ℓ) = h_ℓ(C') for ℓ = 1 … L.
 
     h_1 = W^(1) C', without the σ that Eq. 3 puts on C' (its values don't change, its gradient does:
     see Eq. 3 in the notebook's slips). The score is a[-1].
@@ -155,15 +151,23 @@ def rectified_mean(mu: float, tau: float) -> float:
 
 
 def convolution_variance(patch: ArrayLike, tau: float) -> float:
-    """Lemma 2: F ⋆ m ~ N(0, τ²‖m‖²) for the k² independent entries of F ~ N(0, τ²); its
-    variance.
-    """
+    """Lemma 2: the variance τ²‖m‖² of F ⋆ m, for k² independent entries of F ~ N(0, τ²)."""
     return float(_scale(tau) ** 2 * np.sum(np.square(patch)))
 
 
 def squared_rectified_moments(tau: float) -> tuple[float, float]:
     """Lemma 3: mean τ²/2 and variance 5τ⁴/4 of (X⁺)² for X ~ N(0, τ²)."""
     return _scale(tau) ** 2 / 2, 5 / 4 * tau**4
+
+
+def uniform_moments(patch: ArrayLike, tau: float) -> tuple[float, float]:
+    """Mean ½τ²‖m‖² and variance (5/4 ‖m‖⁴ - 3/5 Σm⁴) τ⁴ of (A⁺)² for uniform filters.
+
+    Their variance is τ², their fourth moment 9/5 τ⁴. A = F ⋆ m is symmetric: (A⁺)² has half of its
+    moments.
+    """
+    squares = _scale(tau) ** 2 * np.square(patch)
+    return float(squares.sum() / 2), float(1.25 * squares.sum() ** 2 - 0.6 * (squares**2).sum())
 
 
 # Proposition 1.
@@ -196,12 +200,11 @@ def gradcam_coefficients(
 
 
 def mean_chi(count: int) -> float:
-    """E[χ_K], K ~ Binomial(count, ½): Σ_K C(count, K) 2^-count √2 Γ((K+1)/2) / Γ(K/2); in log
-    space.
+    """E[χ_K], K ~ Binomial(n, ½): Σ_K C(n, K) 2^-n √2 Γ((K+1)/2) / Γ(K/2), n the `count`.
 
-    A chi variable with K degrees of freedom is the norm of a standard normal vector in K
-    dimensions; K = 0 adds 0. Between √(count/2) (1 - 5/(2 count)) and √(count/2); asymptotically
-    √(count/2) (1 - 5/(8 count)).
+    Added in log space. A chi variable with K degrees of freedom is the norm of a standard normal
+    vector in K dimensions; K = 0 adds 0. Between √(count/2) (1 - 5/(2 count)) and √(count/2);
+    asymptotically √(count/2) (1 - 5/(8 count)).
     """
     count = _whole("count", count, 1)
     k = np.arange(1, count + 1)
@@ -236,10 +239,10 @@ def expected_gradcam(
 
 
 def lower_bound(image: ArrayLike, filters: int, kernel: int, pool: int, tau: float) -> Array:
-    """Theorem 1, Eq. 5: (V - 20)/√V · √(h'w'/(16π)) · τ²/(hw) · ‖m‖₂, (h, w); L = 1, the lower half
-    masked.
+    """Theorem 1, Eq. 5: (V - 20)/√V · √(h'w'/(16π)) · τ²/(hw) · ‖m‖₂, (h, w).
 
-    ValueError for V ≤ 20, where the theorem says nothing, and as `expected_gradcam`.
+    For L = 1 and the lower half masked. ValueError for V ≤ 20, where the theorem says nothing, and
+    as `expected_gradcam`.
     """
     image, filters, tau = as_image(image), _whole("filters", filters, 1), _scale(tau)
     size = sizes(image, kernel, pool)
@@ -260,9 +263,7 @@ def large_v_limit(
     tau: float,
     masked_rows: int | None = None,
 ) -> Array:
-    """√(V n / (4π)) τ²/(hw) ‖m‖₂, (h, w): what the expectation tends to, and never exceeds
-    (Jensen); L = 1.
-    """
+    """√(V n / (4π)) τ²/(hw) ‖m‖₂, (h, w): what the expectation tends to, and never exceeds."""
     image, filters, tau = as_image(image), _whole("filters", filters, 1), _scale(tau)
     size = sizes(image, kernel, pool, masked_rows)
     return (
@@ -281,14 +282,37 @@ def moment_bound(
     tau: float,
     masked_rows: int | None = None,
 ) -> Array:
-    """A lower bound from the same two moments as Eq. 5, tight for large V: (1 - 5/(2V)) times
-    `large_v_limit`.
+    """A lower bound from the same two moments as Eq. 5: (1 - 5/(2V)) times `large_v_limit`.
 
-    From √y ≥ (3y - y²)/2 at y = Y/E[Y] and Lemma 3, E[y²] = 1 + 5/V. Positive for V ≥ 3.
+    Tight for large V. From √y ≥ (3y - y²)/2 at y = Y/E[Y] and Lemma 3, E[y²] = 1 + 5/V. Positive
+    for V ≥ 3.
     """
     return (1 - 5 / (2 * _whole("filters", filters, 1))) * large_v_limit(
         image, filters, kernel, pool, tau, masked_rows
     )
+
+
+def share_above_half(filters: int) -> float:
+    """Eq. 13's P(Y ≥ ½ E[Y]), exactly: Σ_K C(V, K) 2^-V P(χ²_K ≥ V/4); Chebyshev: 1 - 20/V."""
+    k = np.arange(1, _whole("filters", filters, 1) + 1)
+    return float(binom.pmf(k, filters, 0.5) @ chdtrc(k, filters / 4))
+
+
+# Any backbone, with global average pooling and one linear layer above it.
+
+
+def pooled_scores(features: ArrayLike, tau: float) -> tuple[Array, Array]:
+    """Mean τ‖B_ij‖₂/(hw√(2π)) and variance of [GC]_ij over random classifiers, (h, w) each.
+
+    **B** (V, h, w) is any backbone's; y = ⟨w, mean of B over what is seen⟩, w ~ N(0, τ²). So α =
+    w/(hw) whatever is seen, and Σ_v α_v B^(v)_ij ~ N(0, s²) with s = τ‖B_ij‖₂/(hw): the score is
+    positive in half of the classes, and its variance is s² (½ - 1/(2π)).
+    """
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 3 or not features.size:
+        raise ValueError(f"features: got shape {features.shape}; takes one image's (V, h, w)")
+    spread = _scale(tau) * np.linalg.norm(features, axis=0) / features[0].size
+    return spread / np.sqrt(2 * np.pi), spread**2 * (0.5 - 0.5 / np.pi)
 
 
 # The image.

@@ -1,6 +1,4 @@
-"""The theory notebook's figures; every function returns a Figure. The dead zone is red and hatched,
-as everywhere.
-"""
+"""The theory notebook's figures, each a Figure; the dead zone is red and hatched as everywhere."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,9 +22,7 @@ def _bare(ax: Axes, title: str) -> None:
 def _map(
     ax: Axes, values: Array, wall: int, title: str, top: float | None = None, bar: bool = True
 ) -> None:
-    """A map (h, w) with its rows from `wall` on outlined and hatched at the side, so that the
-    scores stay legible.
-    """
+    """A map (h, w), its rows from `wall` on outlined and hatched beside the scores."""
     drawn = ax.imshow(values, vmin=0, vmax=top)
     rows, columns = values.shape
     ax.add_patch(
@@ -59,9 +55,7 @@ def _map(
 def digit_and_map(
     image: Array, values: Array, size: Sizes, kernel: int, title: str = "GradCAM"
 ) -> Figure:
-    """Figure 3: the digit ξ (H, W) with its dead zone, and a saliency map (h, w) of the masked
-    [CNN].
-    """
+    """Figure 3: the digit ξ (H, W) with its dead zone, and the masked [CNN]'s map (h, w)."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.46 * WIDTH), layout="compressed")
     axes[0].imshow(image, cmap="gray", vmin=0, vmax=1)
     dead_band(axes[0], size.wall + kernel - 1, len(image), image.shape[1])
@@ -73,9 +67,7 @@ def digit_and_map(
 def expectation(
     samples: Mapping[int, tuple[float, float]], curves: Mapping[str, tuple[Sequence[int], Array]]
 ) -> Figure:
-    """The expected score at one position against V: Monte Carlo {V: (mean, error)} with ± 4 errors,
-    and lines.
-    """
+    """The expected score at one position against V: Monte Carlo {V: (mean, error)}, and lines."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.5 * WIDTH), width_ratios=(1.25, 1))
     v = np.array(list(samples))
     mean, error = np.array(list(samples.values())).T
@@ -118,9 +110,7 @@ def expected_maps(maps: Mapping[str, Array], wall: int) -> Figure:
 def depth_dependence(
     samples: Mapping[int, tuple[float, float]], exact: Sequence[float], per_layer: float
 ) -> Figure:
-    """The expected score at one position for L = 1 …, Monte Carlo {L: (mean, error)} against the
-    product formula.
-    """
+    """The expected score at one position for L = 1 …: Monte Carlo {L: (mean, error)}, formula."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.42 * WIDTH))
     depth = np.array(list(samples))
     mean, error = np.array(list(samples.values())).T
@@ -139,10 +129,27 @@ def depth_dependence(
     return figure
 
 
+def predicted_class(
+    curves: Mapping[str, Array], points: Mapping[int, Mapping[str, float]]
+) -> Figure:
+    """P(> 0) and the expected score against the number of classes K: the law, and simulations."""
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 0.42 * WIDTH))
+    marks = {"color": "0.15", "linestyle": "none", "marker": "o", "markersize": 2.5}
+    for ax, name in zip(axes, ("P(> 0)", "factor"), strict=True):
+        ax.axhline(0.5 if name == "P(> 0)" else 1, color="0.6", linewidth=0.8, label="fixed class")
+        ax.plot(curves["K"], curves[name], color=SEEN, label="exact, predicted class")
+        ax.plot(
+            list(points), [point[name] for point in points.values()], label="simulated", **marks
+        )
+        ax.set(xscale="log", xlabel="classes K", ylim=(0, None))
+    axes[0].set_title("P([GC]$_{ij}$ > 0)", loc="left")
+    axes[1].set_title("E[[GC]$_{ij}$], fixed class = 1", loc="left")
+    axes[0].legend(loc="lower right")
+    return figure
+
+
 def methods(maps: Mapping[str, Array], wall: int) -> Figure:
-    """One map (h, w) per method over many networks, each on its own scale (up to its 98%
-    quantile).
-    """
+    """One map (h, w) per method over many networks, each up to its own 98% quantile."""
     figure, axes = plt.subplots(
         2, -(-len(maps) // 2), figsize=(WIDTH, 0.8 * WIDTH), layout="compressed"
     )
@@ -163,10 +170,10 @@ def methods(maps: Mapping[str, Array], wall: int) -> Figure:
 def model(
     size: Sizes, image_shape: tuple[int, int], filters: int, kernel: int, pool: int, depth: int
 ) -> Figure:
-    """Figure 2: [CNN] from ξ to y_c, with what W can't see in red: ξ, A, B and C as stacks, F(·) as
-    columns.
+    """Figure 2: [CNN] from ξ to y_c, with what W can't see in red.
 
-    The drawing's unit is half a centimetre on paper where L = 1; a deeper [CNN] is drawn smaller.
+    ξ, A, B and C are stacks, F(·) columns. The drawing's unit is half a centimetre on paper where L
+    = 1; a deeper [CNN] is drawn smaller.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, 0.36 * WIDTH), layout="none")
     ax.set_position((0, 0, 1, 1))
