@@ -126,6 +126,7 @@ def depth_dependence(
     axes[0].set_title("with weights from N(0, τ²)")
     axes[0].legend()
     axes[1].set_title("divided by each hidden layer's factor")
+    axes[1].set_ylim(0, 1.3 * exact[0])
     return figure
 
 
@@ -138,9 +139,8 @@ def predicted_class(
     for ax, name in zip(axes, ("P(> 0)", "factor"), strict=True):
         ax.axhline(0.5 if name == "P(> 0)" else 1, color="0.6", linewidth=0.8, label="fixed class")
         ax.plot(curves["K"], curves[name], color=SEEN, label="exact, predicted class")
-        ax.plot(
-            list(points), [point[name] for point in points.values()], label="simulated", **marks
-        )
+        drawn = [point[name] for point in points.values()]
+        ax.plot(list(points), drawn, label="Monte Carlo", **marks)
         ax.set(xscale="log", xlabel="classes K", ylim=(0, None))
     axes[0].set_title("P([GC]$_{ij}$ > 0)", loc="left")
     axes[1].set_title("E[[GC]$_{ij}$], fixed class = 1", loc="left")

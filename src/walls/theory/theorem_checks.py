@@ -105,7 +105,7 @@ def theorem_1(
     rows: Rows = {}
     samples, energies = {}, {}
     for v in filters:
-        count = max(2, MORE * draws // v)
+        count = max(200, MORE * draws // v)
         root, error, energies[v] = sampling.feature_norms(
             image, v, kernel, tau, count, seed, pixel=(i, j)
         )
@@ -207,7 +207,7 @@ def other_weights(image: Array, kernel: int, pool: int, tau: float, draws: int, 
     for v in (4, 64):
         each = [formulas.expected_gradcam(one, v, kernel, pool, tau) for one in channels]
         exact = np.sqrt(np.square(each).sum(axis=0))
-        count = max(2, MORE * draws // v)
+        count = max(200, MORE * draws // v)
         root, error, _ = sampling.feature_norms(channels, v, kernel, tau, count, seed)
         z = errors(scale * root - exact, scale * error)
         rows[f"RGB, V = {v}"] = {
@@ -221,7 +221,7 @@ def other_weights(image: Array, kernel: int, pool: int, tau: float, draws: int, 
     first, second = formulas.uniform_moments(patch, tau)
     normal = formulas.squared_rectified_moments(tau * float(np.linalg.norm(patch)))[1]
     for v in (1, 64):
-        count = max(2, MORE * draws // v)
+        count = max(200, MORE * draws // v)
         root, error, y = sampling.feature_norms(
             image, v, kernel, tau, count, seed, "uniform", pixel
         )
