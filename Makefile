@@ -4,6 +4,8 @@
 # make site    set up everything and build site/ from the committed run
 # make archive pack the sources and the cached results of the last run into dist/, to evaluate without training
 PYTHON ?= python3
+# Tests run in as many processes as there are cores, up to four.
+SEVERAL = --numprocesses logical --maxprocesses 4 --dist worksteal
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: setup repro verify test test-fast test-long site archive lint lock
@@ -28,11 +30,11 @@ verify: setup
 	walls verify
 
 test: setup
-	pytest
+	pytest $(SEVERAL)
 
 # No stage of the pipeline, no browser, no input by the hundred: while working.
 test-fast: setup
-	pytest -m "not long and not pipeline and not browser and not bulk"
+	pytest $(SEVERAL) -m "not long and not pipeline and not browser and not bulk"
 
 site: setup
 	walls site

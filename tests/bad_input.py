@@ -151,8 +151,18 @@ def lacking(config) -> list[str]:
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if exitstatus == pytest.ExitCode.OK and lacking(session.config):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: the first adds up
+        session.config.workeroutput["bad_input"] = [dict(REFUSED), dict(TAKEN), LEFT_OUT]
+    elif exitstatus == pytest.ExitCode.OK and lacking(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    refused, taken, left_out = getattr(node, "workeroutput", {}).get("bad_input", ({}, {}, []))
+    REFUSED.update(refused)
+    TAKEN.update(taken)
+    LEFT_OUT.extend(left_out)
 
 
 def pytest_terminal_summary(terminalreporter, exitstatus, config):

@@ -67,7 +67,7 @@ OTHERS = "<!-- results -->\n<!-- /results -->"
     [
         (
             "<!-- tabel1 -->\n<!-- /tabel1 -->",
-            "x: nothing writes the block tabel1; takes summary, ",
+            "x: nothing writes the block tabel1; takes real, first, ",
         ),
         ("<!-- summary -->\n", UNPAIRED),
         ("<!-- /summary -->\n", UNPAIRED),

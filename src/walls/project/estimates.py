@@ -74,7 +74,7 @@ def network(preset: params.Params, wall_rows: int) -> classifier.Classifier:
 def operations(model: classifier.Classifier, image_size: int) -> int:
     """Operations of one image's forward pass, of the rows that the head can see."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, 3, image_size, image_size, device="meta"))
+        model.scores([torch.empty(1, 3, image_size, image_size, device="meta")])
     return counter.get_total_flops()
 
 

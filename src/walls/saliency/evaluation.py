@@ -173,7 +173,7 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
     model = _ready(model, settings)
     inputs = _inputs(model, images)
     with torch.no_grad():
-        targets = model(inputs).argmax(1)
+        targets = model.scores([inputs]).argmax(1)
     rates = sorted({*TUNED_LR, settings.opticam_lr})
     numbers = sorted({*TUNED_STEPS, settings.opticam_steps})
     pairs = [(lr, steps) for lr in rates for steps in numbers]
@@ -275,7 +275,8 @@ def _batch_maps(
     inputs = _inputs(model, batch)
     rounded = settings.precision == "bfloat16"
     with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=rounded):
-        predicted = torch.cat([model(part).argmax(1) for part in inputs.split(at_once)])
+        parts = inputs.split(at_once)
+        predicted = torch.cat([model.scores([part]).argmax(1) for part in parts])
         found = saliency_maps(
             model,
             inputs,

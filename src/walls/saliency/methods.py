@@ -95,7 +95,8 @@ def scorecam(cut: Cut) -> Tensor:
     scored once.
     """
     live = cut.features.flatten(2).any(2)  # (N, C)
-    blank = cut.model(torch.zeros_like(cut.images[:1]))[0, cut.targets].to(cut.features)  # (N,)
+    (dark,) = cut.model.scores([torch.zeros_like(cut.images[:1])])
+    blank = dark[cut.targets].to(cut.features)  # (N,)
     scores = blank[:, None].repeat(1, live.shape[1])
     for chunk in live.nonzero().split(cut.batch_size):  # pairs (image, channel)
         image, channel = chunk.unbind(1)

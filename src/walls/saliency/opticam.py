@@ -32,7 +32,7 @@ def optimise(
             mask = _unit(_up(_combine(beta[active], features[active]), images))
             masked = images[active] * mask
             masked = masked.contiguous(memory_format=torch.channels_last)  # the faster layout
-            score = model(masked).gather(1, targets[active, None])[:, 0].to(beta.dtype)
+            score = model.scores([masked]).gather(1, targets[active, None])[:, 0].to(beta.dtype)
             total = score.sum()
         value = score.detach()
         better = value > best_score[active]
@@ -63,7 +63,7 @@ def average_drop(
     `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets` (N,).
     """
     before, after = (
-        model(x).softmax(1).gather(1, targets[:, None])[:, 0].double()
+        model.scores([x]).softmax(1).gather(1, targets[:, None])[:, 0].double()
         for x in (images, images * _unit(_up(maps, images)))
     )
     drop = (before - after).clamp_min(0) / before.clamp_min(torch.finfo(torch.float64).tiny)

@@ -145,7 +145,7 @@ def _groups(
 def _predicted(model: Classifier, images: Tensor, batch_size: int) -> Tensor:
     """The class that the network predicts from the seen part, (N,)."""
     with torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in images.split(batch_size)])
+        return torch.cat([model.scores([part]).argmax(1) for part in images.split(batch_size)])
 
 
 def _classes(predicted: Tensor, labels: Sequence[int] | None) -> list[int]:
