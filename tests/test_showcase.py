@@ -14,6 +14,7 @@ from PIL import Image
 
 from walls.base import params
 from walls.project import documents
+from walls.sources.imagenet import is_animal
 
 # What there was to run when they ran.
 NOTEBOOKS = {
@@ -149,6 +150,7 @@ def test_imagenets_numbers_are_of_every_photograph():
     for (form, name), part in table.groupby(["form", "network"]):
         report = reports[form][name]
         assert report["certificate"]["holds"] and part["class"].nunique() == 100
+        assert part["wnid"].nunique() == 100 and all(map(is_animal, part["wnid"]))
         by = part.groupby(["method", "control"])["mu"]
         for row in report["activity"]:
             of = by.get_group((row["method"], row["control"]))
