@@ -12,6 +12,7 @@ finished is put beside this file; `walls readme` then fills in README.md.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -97,7 +98,9 @@ def execute(values: dict, clone: Path, val: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", "--shared", root, clone], check=True)
     draw(val, values["seed"], clone / values["networks"]["images"])
     (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "walls", "run", "networks"], cwd=clone, check=True)
+    own = {"PYTHONPATH": str(clone / "src")}  # the clone's code, not what is being worked on
+    stage = [sys.executable, "-m", "walls", "run", "networks"]
+    subprocess.run(stage, cwd=clone, env=os.environ | own, check=True)
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
     ran = {
         "seconds": round(time.monotonic() - began),
