@@ -12,6 +12,7 @@ finished is put beside this file; `walls readme` then fills in README.md.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,8 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import yaml
+from timm.data import ImageNetInfo
 
 from walls.base import files, paths
 from walls.base.seeds import stream
@@ -95,7 +98,9 @@ def execute(values: dict, clone: Path, val: Path) -> None:
     subprocess.run(["git", "clone", "--quiet", "--shared", root, clone], check=True)
     draw(val, values["seed"], clone / values["networks"]["images"])
     (clone / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "walls", "run", "networks"], cwd=clone, check=True)
+    own = {"PYTHONPATH": str(clone / "src")}  # the clone's code, not what is being worked on
+    stage = [sys.executable, "-m", "walls", "run", "networks"]
+    subprocess.run(stage, cwd=clone, env=os.environ | own, check=True)
     commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=clone, text=True).strip()
     ran = {
         "seconds": round(time.monotonic() - began),
@@ -116,8 +121,11 @@ def collect(done: dict[str, Path]) -> None:
     for name, clone in done.items():
         own, form = clone / "runs" / "networks", name.rpartition("-")[2]
         reports.setdefault(form, {}).update(json.loads((own / "networks.json").read_text()))
-        tables.append(pd.read_csv(own / "networks.csv").assign(form=form))
-        ran[name] = json.loads((clone / "runs" / "ran.json").read_text())
+        table = pd.read_csv(own / "networks.csv").assign(form=form)
+        places = sorted(folder.name for folder in (clone / "data" / "photographs").iterdir())
+        table["wnid"] = [places[label].partition("-")[2] for label in table["class"]]
+        tables.append(table)
+        ran[name] = json.loads((clone / "runs" / "ran.json").read_text()) | {"top1": top1(table)}
         for figure in ("network", "networks"):
             target = HERE / "figures" / f"{figure}-{name}.png"
             shutil.copyfile(own / "figures" / f"{figure}.png", target)
@@ -129,6 +137,13 @@ def collect(done: dict[str, Path]) -> None:
     first = ["network", "form"]
     rest = [column for column in table.columns if column not in first]
     files.write_csv(table[first + rest], HERE / "metrics" / "networks.csv", digits=4)
+
+
+def top1(table: pd.DataFrame) -> float:
+    """The share of the photographs whose class the network names from what it sees."""
+    synsets = ImageNetInfo().label_names()
+    one = table.drop_duplicates("image")
+    return round(float(np.mean([synsets[i] for i in one["predicted"]] == one["wnid"])), 4)
 
 
 def main(arguments: list[str]) -> None:

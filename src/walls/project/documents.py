@@ -279,7 +279,7 @@ def first(root: Path) -> str:
 
 
 def networks(root: Path) -> str:
-    """µ×100 of every method, network and form of a longer run, under each control."""
+    """µ×100 of every method, network and form of a longer run, and what each run took."""
     parts = []
     for form, reports in metrics(root, "networks").items():
         cells = [_cells(report) for report in reports.values()]
@@ -291,7 +291,13 @@ def networks(root: Path) -> str:
             lines.append(_row(method, *(" / ".join(filter(None, means)) for means in found)))
         lines.append(_row("uniform map", *(f"{r['uniform']:.1f}" for r in reports.values())))
         parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+    heads = ("run", "top-1 of the seen part", "photographs of ScoreCAM and Opti-CAM", "time")
+    lines = [_row(*heads), _row("---", *["---:"] * 3)]
+    for name, ran in metrics(root, "runs").items():
+        top1, minutes = f"{100 * ran['top1']:.1f}%", f"{ran['seconds'] / 60:.0f} min"
+        link = f"[{name}](rendered/9_networks-{name}.ipynb)"
+        lines.append(_row(link, top1, str(ran["costly_images"]), minutes))
+    return "\n\n".join([*parts, "\n".join(lines)])
 
 
 def _cells(report: dict) -> dict[tuple[str, str], dict]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from walls.network.classifier import Classifier
+
 
 def optimise(
     model: nn.Module, images: Tensor, features: Tensor, targets: Tensor, steps: int, lr: float
@@ -32,7 +34,7 @@ def optimise(
             mask = _unit(_up(_combine(beta[active], features[active]), images))
             masked = images[active] * mask
             masked = masked.contiguous(memory_format=torch.channels_last)  # the faster layout
-            score = model.scores([masked]).gather(1, targets[active, None])[:, 0].to(beta.dtype)
+            score = _scores(model, masked).gather(1, targets[active, None])[:, 0].to(beta.dtype)
             total = score.sum()
         value = score.detach()
         better = value > best_score[active]
@@ -63,7 +65,7 @@ def average_drop(
     `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets` (N,).
     """
     before, after = (
-        model.scores([x]).softmax(1).gather(1, targets[:, None])[:, 0].double()
+        _scores(model, x).softmax(1).gather(1, targets[:, None])[:, 0].double()
         for x in (images, images * _unit(_up(maps, images)))
     )
     drop = (before - after).clamp_min(0) / before.clamp_min(torch.finfo(torch.float64).tiny)
@@ -71,6 +73,11 @@ def average_drop(
         "average_drop": 100 * float(drop.mean()),
         "average_increase": 100 * float((after > before).double().mean()),
     }
+
+
+def _scores(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits; of a network behind a wall, from the rows that its head sees alone."""
+    return model.scores([images]) if isinstance(model, Classifier) else model(images)
 
 
 def _combine(beta: Tensor, features: Tensor) -> Tensor:
