@@ -129,6 +129,28 @@ def test_every_option_is_heard(grouped, tmp_path, capsys):
     assert written["mu"].max() > 0
 
 
+def test_a_network_of_other_classes(grouped, tmp_path, capsys):
+    """Fine-tuned weights: their head has as many outputs as --classes says."""
+    network = zoo.get(SQUEEZE, "none", seed=3, num_classes=7).network
+    torch.save(network.state_dict(), tmp_path / "mine.pt")
+    asked = [
+        SQUEEZE,
+        "--weights",
+        tmp_path / "mine.pt",
+        "--images",
+        grouped,
+        "--methods",
+        "HiResCAM",
+    ]
+    asked = ["check", *map(str, asked), "--out", str(tmp_path / "out")]
+    assert commands.main(asked) == 1 and "is (7,); takes (1000,)" in capsys.readouterr().err
+    assert commands.main([*asked, "--classes", "7"]) == 0
+    table = pd.read_csv(tmp_path / "out" / "report.csv")
+    assert table["predicted"].between(0, 6).all() and (table["mu"].fillna(0) == 0).all()
+    assert commands.main([*asked, "--classes", "1"]) == 1
+    assert "--classes: got 1; takes 2 or more" in capsys.readouterr().err
+
+
 def test_classes_are_the_predicted_ones_or_each_its_own(flat, tmp_path, capsys):
     """Of photographs in no folder of their class: a random network predicts one class for all."""
     assert commands.main(asked(flat, tmp_path / "out")) == 0

@@ -21,7 +21,10 @@ def run(asked: Namespace) -> None:
     if asked.costly_images < 2:
         raise ValueError(f"--costly-images: got {asked.costly_images}; takes 2 or more")
     _require_folder(asked.out)
-    named = zoo.get(asked.network, asked.weights, seed=asked.seed)
+    if asked.classes is not None and asked.classes < 2:
+        raise ValueError(f"--classes: got {asked.classes}; takes 2 or more")
+    options = {} if asked.classes is None else {"num_classes": asked.classes}
+    named = zoo.get(asked.network, asked.weights, seed=asked.seed, **options)
     images, labels, _ = photographs(asked.images, named.recipe)
     few = {name: asked.costly_images for name in asked.methods if name in COSTLY}
     report = check(

@@ -196,6 +196,7 @@ def _take_check(added: argparse.ArgumentParser) -> None:
         help="torchvision:NAME, timm:NAME, or efficientnet-lite0 (-lite1, -lite2)",
     )
     takes("--weights", metavar="W", help="a local file, or none: random; default: its library's")
+    takes("--classes", metavar="N", type=int, help="that the weights tell; default: its library's")
     takes("--layer", metavar="L", help="whose output the maps are made of; default: the last map")
     names = " ".join(CHECKED)
     takes("--methods", metavar="M", nargs="+", default=CHECKED, help=f"default: {names}")
