@@ -207,7 +207,7 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
         run.keep("second", {"half": 2})
         while True:
             try:
-                time.sleep(5)
+                time.sleep(60)
             except Exception:  # what a library might do
                 continue
 
@@ -218,7 +218,7 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
     }
     began = time.perf_counter()
     done = runs.go(run, parts, {"device": "none"})["parts"]
-    assert time.perf_counter() - began < 4
+    assert time.perf_counter() - began < 30
     assert (
         done["a"]["error"].startswith("RuntimeError: no such kernel")
         and "and more" not in done["a"]["error"]
@@ -238,13 +238,13 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
 def test_a_limit_within_a_limit():
     """The inner one ends its own work alone; the outer one still holds."""
     began, errors = time.perf_counter(), {}
-    with pytest.raises(runs.OutOfTime, match="its 1 s are over"), runs.limit(1):
-        run = runs.Run(None, None, torch.device("cpu"), 9)
-        assert run.attempt("inner", lambda: time.sleep(9), errors, 0.3) is None
-        assert time.perf_counter() - began < 0.9
-        time.sleep(9)
+    with pytest.raises(runs.OutOfTime, match="its 3 s are over"), runs.limit(3):
+        run = runs.Run(None, None, torch.device("cpu"), 60)
+        assert run.attempt("inner", lambda: time.sleep(60), errors, 0.3) is None
+        assert time.perf_counter() - began < 2.9
+        time.sleep(60)
     assert errors == {"inner": errors["inner"]} and "0 s are over" in errors["inner"]
-    assert 0.9 < time.perf_counter() - began < 2
+    assert 2.9 < time.perf_counter() - began < 20
 
 
 def test_variants_of_the_step_take_turns(tmp_path):

@@ -62,9 +62,9 @@ def test_mean_chi_in_multiple_precision(filters):
 
 
 def test_mean_chi_for_a_hundred_thousand_filters():
-    start = time.perf_counter()
+    start = time.process_time()
     value = formulas.mean_chi(100_000)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     assert value == pytest.approx(np.sqrt(50_000) * (1 - 5 / 800_000), rel=1e-9)
 
 
