@@ -5,7 +5,7 @@
 # make archive pack the sources and the cached results of the last run into dist/, to evaluate without training
 PYTHON ?= python3
 # Tests run in as many processes as there are cores, up to four.
-SEVERAL = --numprocesses logical --maxprocesses 4 --dist worksteal
+SEVERAL = --numprocesses logical --maxprocesses 4 --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: setup repro verify test test-fast test-long site archive lint lock

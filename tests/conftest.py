@@ -46,6 +46,14 @@ GENERATED = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """What runs stages in one and the same copy runs in one process, one after the other."""
+    for item in items:
+        if "smoke" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("smoke"))
+
+
 def copy_tree(target: Path, preset: str | None = None) -> Path:
     """A copy of the project as git would clone it (uncommitted changes included), with its own git
     and DVC.

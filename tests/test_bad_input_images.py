@@ -144,6 +144,8 @@ GREY16 = Image.fromarray((np.arange(4096, dtype=np.uint16) * 16).reshape(64, 64)
 PALETTE = Image.new("RGB", (40, 40), (9, 9, 9)).quantize(4)
 HUGE = 10**5
 TAKEN = {
+    "JPEG 2000": picture(kind="JPEG2000"),
+    "AVIF": picture(kind="AVIF"),
     "LAB": picture((1, 2, 3), "LAB", "TIFF"),
     "CMYK": picture((1, 2, 3, 4), "CMYK"),
     "CMYK TIFF": picture((1, 2, 3, 4), "CMYK", "TIFF"),
@@ -197,7 +199,6 @@ REFUSED = {
     "PDF": picture(kind="PDF"),
     "a pickle": b"\x80\x04.",
     "TGA": picture(kind="TGA"),
-    "JPEG 2000": picture(kind="JPEG2000"),
     "a link's text": b"../../etc/passwd",
 }
 

@@ -212,14 +212,14 @@ def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, mes
     assert set(before) == set(executed(restored).values())
 
 
-def test_a_useless_wall_stops_at_the_wall(restored):
+def test_a_useless_wall_stops_at_the_check(restored):
     edit(restored, "rows: 7", "rows: 3")
     done = run(restored, "dvc", "repro", check=False)
     lines = [line for line in done.stderr.splitlines() if line.startswith("wall.rows")]
-    assert done.returncode != 0 and "Running stage 'data'" not in done.stdout
+    assert done.returncode != 0 and "Running stage 'wall'" not in done.stdout
     assert lines == [
-        "wall.rows: got 3, which leaves no dead zone: every image row still reaches a logit; takes "
-        "from 6 to 7 rows at image_size 128"
+        "wall.rows: got 3; takes from 6 to 7 rows at image_size 128: others leave no dead zone or "
+        "hide everything"
     ]
     edit(restored, "rows: 3", "rows: 7")
     run(restored, "dvc", "repro")

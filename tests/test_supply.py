@@ -148,7 +148,8 @@ def test_an_import_asks_nobody_and_tells_nobody(monkeypatch):
     names = [
         ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
         for path in MODULES
-        if path.name != "__main__.py"  # which is the command itself
+        # Which are the command itself, and an adapter of what the lock doesn't hold.
+        if path.name not in ("__main__.py", "quantus.py")
     ]
     script = f"""
 import sys

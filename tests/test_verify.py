@@ -231,7 +231,7 @@ def test_another_image_a_missing_line_and_a_broken_certificate(other):
 def test_verdicts_move_by_one_step_and_only_a_trained_networks(other):
     claims = json.loads((ROOT / "metrics" / "claims.json").read_text())
     at = {row["claim"]: number for number, row in enumerate(claims)}
-    trained = "GradCAM highlights the dead zone (µ×100 > 5) on most images"
+    trained = "GradCAM++ highlights the dead zone (µ×100 > 5) on most images"
     exact = "HiResCAM shows no activity in the dead zone, on any image"
     for verdict, wrong in (
         ("inconclusive", {exact}),
