@@ -23,7 +23,6 @@ from bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were 
     pytest_terminal_summary,
     pytest_testnodedown,
 )
-from filelock import FileLock
 
 from walls.network import architecture
 
@@ -103,28 +102,14 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory) -> Path:
-    """A copy of the tree after `dvc repro` of the smoke preset, its results committed.
-
-    Of several processes that run tests, the first that asks makes it.
-    """
-    several = "PYTEST_XDIST_WORKER" in os.environ
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if several else base
-    with FileLock(base / "smoke.lock"):
-        if not (base / "smoke.made").exists():
-            shutil.rmtree(base / "smoke", ignore_errors=True)
-            _smoke(base / "smoke" / "project")
-            (base / "smoke.made").touch()
-    return base / "smoke" / "project"
-
-
-def _smoke(folder: Path) -> None:
-    copy_tree(folder, "smoke")
+    """A copy of the tree after `dvc repro` of the smoke preset, its results committed."""
+    folder = copy_tree(tmp_path_factory.mktemp("smoke") / "project", "smoke")
     run(folder, "dvc", "repro")
     run(folder, "git", "add", "-A")
     run(
         folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke results"
     )
+    return folder
 
 
 @pytest.fixture
