@@ -39,6 +39,8 @@ PHOTOGRAPH = re.compile(r"(?:.*/)?(n\d{8})/([^/]+\.jpe?g)", re.IGNORECASE)
 # Rows seen within an image, where the rest gives whole rows of features too: 5 of lite0's 7 and 6
 # of lite1's 8. No part of lite2's 260 rows does.
 WITHIN = {"efficientnet-lite0": 160, "efficientnet-lite1": 180}
+# ScoreCAM and Opti-CAM take minutes an image on the larger two: fewer photographs for these.
+COSTLY = {"efficientnet-lite1": 8, "efficientnet-lite2": 8}
 
 
 def photographs(val: Path) -> dict[str, dict[str, object]]:
@@ -88,6 +90,7 @@ def runs(values: dict) -> Iterator[tuple[str, dict]]:
             if form == "stacked" or name in WITHIN:
                 seen = None if form == "stacked" else WITHIN[name]
                 own = values["networks"] | {"names": [name], "seen_rows": seen}
+                own["costly_images"] = COSTLY.get(name, own["costly_images"])
                 yield f"{name}-{form}", values | {"networks": own}
 
 
