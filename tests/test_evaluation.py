@@ -89,7 +89,7 @@ def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_pa
     assert computed == [4, 1]
     again(model=make_tiny(seed=1))
     assert computed == [4, 1]
-    for module in (evaluation, *evaluation.SOURCES):
+    for module in (evaluation, *evaluation.MODULES):
         code = tmp_path / "changed.py"
         code.write_text(Path(module.__file__).read_text() + "# another\n")
         with monkeypatch.context() as patch:
@@ -119,7 +119,7 @@ def test_the_kept_batches_name_stands_for_all_the_code():
     before = [WALLS / "saliency" / name for name in ("maps.py", "activity.py")]
     before.append(WALLS / "images" / "transforms.py")
     needed = {ROOT / file for file in closure(*before)} | set(before)
-    named = {Path(module.__file__) for module in evaluation.SOURCES}
+    named = {Path(module.__file__) for module in evaluation.MODULES}
     assert named == needed - {WALLS / "base" / "progress.py"}  # which no value follows from
 
 

@@ -85,7 +85,7 @@ def test_a_missing_output_is_named(unpacked, tmp_path):
         done = run(unpacked, "python", "-m", "walls", "pack", check=False)
         assert (done.returncode, done.stderr) == (
             1,
-            f"{output}: not in DVC's cache; takes a `dvc repro` first\n",
+            f"{output}: not in DVC's cache; run `dvc repro` first\n",
         )
         shutil.move(tmp_path / "away", whole[output][at])
     assert not (unpacked / "dist").exists()

@@ -83,7 +83,7 @@ def crop_sheet(
 ) -> Figure:
     """Images as in `contact_sheet`, each with the square to be cut out of it.
 
-    The square is (top, left, size); the dead zone is marked in it.
+    A square is (top, left, size), and the dead zone is marked in it.
     """
     figure = contact_sheet(images, titles, columns)
     for ax, (top, left, size) in zip(figure.axes, frames, strict=True):
@@ -141,7 +141,7 @@ def saliency_grid(
 def broken(name: str) -> str:
     """A method's name on short lines.
 
-    Broken at spaces, and a long word before and after its CAM.
+    It breaks at spaces, and a long word before and after its CAM.
     """
     parts = (
         re.sub(r"(?<=\w)(?=CAM)|(?<=CAM)(?=[A-Z])", "\n", word) if len(word) > 8 else word

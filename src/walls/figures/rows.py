@@ -13,7 +13,7 @@ from walls.network.geometry import DeadZone
 def rows_needed(zone: DeadZone, layers: Sequence[str]) -> Figure:
     """How far down every layer is read, from the image to **B**.
 
-    The share of its rows that reach a logit.
+    Of each layer it shows the share of the rows that reach a logit.
     """
     figure, ax = plt.subplots(figsize=(WIDTH, WIDTH / 2.4))
     share = 100 * np.array(zone.rows) / np.array(zone.heights)

@@ -74,7 +74,7 @@ def use_style(heat: str = HEAT) -> None:
 def save(figure: Figure, folder: Path, name: str) -> Figure:
     """Write `name.pdf` and `name.png` into `folder`.
 
-    Without dates, so that equal figures are equal files.
+    The files hold no dates, so that equal figures are equal files.
 
     As wide as the text column and as high as what is drawn.
     """

@@ -35,7 +35,7 @@ def read_manifest(folder: Path, split: str | None = None) -> pd.DataFrame:
 class Images(Dataset):
     """Manifest rows as (image, label, flip), the image (3, size, size) uint8.
 
-    Cropped at random where a `crop_area` is given.
+    Images are cropped at random where a `crop_area` is given.
 
     `images[epoch, position]` draws crop and flip from (seed, epoch, position): the order of
     reading, the workers and the processes change nothing. Photographs differ in size, so a batch

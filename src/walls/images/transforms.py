@@ -56,7 +56,7 @@ def on_device(
 ) -> Tensor:
     """A loader's (N, 3, H, W) uint8 as the network takes it, on `device`.
 
-    Flipped where drawn, normalised, channels-last.
+    Images are flipped where that was drawn, normalised, and laid out channels-last.
     """
     images, flips = images.to(device, non_blocking=True), flips.to(device, non_blocking=True)
     images = torch.where(flips[:, None, None, None], images.flip(3), images)

@@ -216,7 +216,7 @@ class Behind(Classifier):
     def edge(self, seen: Tensor) -> Tensor:
         """The image rows of the seen part's last row of **B**, next to the hidden part.
 
-        Not the very last alone: some networks never read it.
+        Several rows, since some networks never read the very last.
         """
         rows = math.ceil(self.dead_zone.rows[0] / self.dead_zone.rows[1])
         return seen[:, :, :rows] if self.parts.side == "top" else seen[:, :, -rows:]

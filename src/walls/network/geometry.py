@@ -104,7 +104,7 @@ def dead_zone(features: nn.Module, image_rows: int, wall_rows: int) -> DeadZone:
 def every_wall(features: nn.Module, image_rows: int) -> list[int]:
     """The heights of all walls that leave a dead zone and something to see.
 
-    At the paper's geometry 6 to 13.
+    At the paper's geometry these are 6 to 13.
 
     Raises ValueError for layers that mix rows.
     """
@@ -146,7 +146,7 @@ def hires_zero_row(zone: DeadZone) -> int:
 def facts(zone: DeadZone) -> dict:
     """The numbers of metrics/wall.json.
 
-    Heights in rows, `dead_share` of the image, rows where HiResCAM is zero.
+    They are heights in rows, `dead_share` of the image, and the rows where HiResCAM is zero.
     """
     zero_rows = max(0, zone.image_rows - hires_zero_row(zone))
     return {
@@ -163,7 +163,7 @@ def facts(zone: DeadZone) -> dict:
 def read_zone(file: Path) -> DeadZone:
     """The dead zone that the wall stage wrote down, by `facts`.
 
-    Its rows of the image and of **B** alone.
+    Only its rows of the image and of **B** come back, not the layers.
 
     Raises ValueError where the file isn't there.
     """

@@ -21,7 +21,7 @@ USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
 def own_size(network: nn.Module) -> tuple[int, int, int]:
     """(C, H, W) of the images that a network says it takes.
 
-    Where it says nothing: what its first convolution takes, and 224.
+    Where it says nothing, C is what its first convolution takes, and H and W are 224.
     """
     first = next(
         (layer.in_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)), USUAL[0]

@@ -20,6 +20,7 @@ from scipy import stats
 
 from walls.paper.table1 import PAPER_TABLE
 from walls.saliency.statistics import interval
+from walls.sanity.report import OBJECT
 
 ACTIVE = 0.05  # an image whose µ exceeds this is highlighted behind the wall
 MOST = 0.5  # the share of images that must be, with its 95% interval
@@ -292,7 +293,7 @@ def follows_upper(found: Findings) -> Judged:
     tolerance="the verdict",
 )
 def real_network(found: Findings) -> Judged:
-    """GradCAM's verdict in notebook 9 is "sees the object", on every network there."""
+    """GradCAM's verdict in notebook 9 is OBJECT, on every network there."""
     reports = {
         name: report for name, report in found.networks.items() if "GradCAM" in report["verdicts"]
     }
@@ -304,7 +305,7 @@ def real_network(found: Findings) -> Judged:
         means = ", ".join(f"{control} {row['mean']:.1f}" for control, row in rows.items())
         photographs = max(row["images"] for row in rows.values())
         said.append(f"{name}, {photographs} photographs: µ×100 with the {means}")
-        seen.append(report["verdicts"]["GradCAM"] == "sees the object")
+        seen.append(report["verdicts"]["GradCAM"] == OBJECT)
     verdict = HOLDS if all(seen) else INCONCLUSIVE if any(seen) else FAILS
     return Judged("asked for", "; ".join(said), verdict)
 

@@ -57,7 +57,7 @@ def map_grid(
 def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
     """What the sign of EigenCAM's singular vector does.
 
-    Every image's μ×100 for the library's sign and for both.
+    It shows every image's μ×100 for the library's sign and for both.
 
     `activity`: long, with dataset, method, mu. `paper`: table1.PAPER_TABLE.
     """

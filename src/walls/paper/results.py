@@ -74,7 +74,7 @@ def write_metrics(folder: Path, **contents: object) -> None:
 def write_history(histories: dict[str, pd.DataFrame], folder: Path) -> pd.DataFrame:
     """Both models' histories side by side, an epoch per row (masked_train_loss, baseline_top1, …).
 
-    Also written as fig5.csv.
+    fig5.csv holds the same.
     """
     long = pd.concat([history.assign(model=which) for which, history in histories.items()])
     values = ["train_loss", "top1", "top5"]

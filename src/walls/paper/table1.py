@@ -37,7 +37,7 @@ PAPER_TABLE = {
 def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Table 1: per dataset and method the mean µ×100.
 
-    This run's with its spread and interval, and the paper's.
+    This run's mean has its spread and interval, and the paper's stands beside it.
 
     `activity`: long, with dataset, class, method, mu, mu_raw. Columns as in figures/table1.csv; the
     intervals are over classes.
@@ -79,7 +79,7 @@ def with_uniform(table: pd.DataFrame, dead_share: float) -> pd.DataFrame:
 def wide(table: pd.DataFrame) -> pd.DataFrame:
     """Table 1 as the paper prints it, a method per row.
 
-    Per dataset this run's mean ± std, interval, and the paper's.
+    A dataset has three columns: this run's mean ± std, its interval, and the paper's mean ± std.
     """
     columns: dict[str, dict[str, str]] = {}
     for row in table.itertuples():
@@ -101,7 +101,7 @@ def spread(mean: float, std: float) -> str:
 def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str:
     """One paragraph below Table 1.
 
-    How many images, how many empty maps, which dataset is missing and why.
+    It says how many images and empty maps there are, and which dataset is missing and why.
     """
     said = "Activity in the dead zone, µ×100, mean ± standard deviation"
     parts = [said + ("; raw: without any min-subtraction." if raw else ".")]

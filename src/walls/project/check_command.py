@@ -15,7 +15,7 @@ from walls.sources.packaged import photographs
 def run(asked: Namespace) -> None:
     """Check a named network on photographs; print the table, and write the report into a folder.
 
-    ValueError, with nothing written, for whatever can't be read, isn't known, or wouldn't do.
+    ValueError, with nothing written, for what can't be read, isn't known, or doesn't fit.
     """
     check_arguments(dict.fromkeys(asked.methods), sign=asked.sign)
     if asked.costly_images < 2:

@@ -22,7 +22,7 @@ example:
 
 The network sees the upper of two photographs, one above the other; what a map shows of the
 lower one comes from what no logit can depend on. With --seen-rows, both parts are of one
-photograph. Exit code: 0 done, 1 something can't be read, isn't known or wouldn't do.
+photograph. Exit code: 0 done, 1 something can't be read, isn't known, or doesn't fit.
 """
 
 

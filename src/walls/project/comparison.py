@@ -20,13 +20,13 @@ import yaml
 from scipy import stats
 
 from walls.paper import claims
+from walls.saliency.methods import ZERO
 
 # How far two honest runs may lie apart, in standard deviations of the runs of
 # benchmarks/spread.csv.
 CHANCE = 4 * math.sqrt(2)  # two runs differ by √2, and seldom by four times that
 # Relative, of the theory's values: they have six digits, and the last may be rounded otherwise.
 DIGITS = 1e-5
-DARK = ("HiResCAM", "LayerCAM", "GradCAMElementWise")  # zero behind the wall, whatever the network
 EMPTY = 0.05  # the share of images whose maps may be all zero for one network and not for another
 # In metrics/theory.json: sampled, optimised, or the rounding itself. `holds` says whether they fit,
 # and must be equal.
@@ -127,7 +127,7 @@ def in_folder(folder: Path) -> Read:
 def compare(theirs: Read, ours: Read) -> list[Check]:
     """Every claim of the committed run (`theirs`) beside another's (`ours`).
 
-    ValueError where their parameters differ.
+    Raises ValueError where their parameters differ.
     """
     a, b = (yaml.safe_load(read("params.yaml")) for read in (theirs, ours))
     for key in sorted(a.keys() | b.keys()):
@@ -147,7 +147,7 @@ def geometry(theirs: Read, ours: Read) -> Iterator[Check]:
 def certificates(theirs: Read, ours: Read) -> Iterator[Check]:
     """What the notebooks say about the wall on fresh and on trained weights: must be equal.
 
-    All of notebook 2 for the fresh ones.
+    For the fresh ones that is all of notebook 2.
     """
     for name, key in (
         ("2_wall", ""),
@@ -199,7 +199,7 @@ def zeros(theirs: Read, ours: Read) -> Iterator[Check]:
     """The activity of HiResCAM and the other methods that can have none: exactly 0."""
     a, b = _tables(theirs, ours)
     for key, row in a.iterrows():
-        if key[1] in DARK:
+        if key[1] in ZERO:
             here = b.loc[key, CELLS] if key in b.index else None
             yield Check(
                 "zeros",
@@ -239,7 +239,7 @@ def activity_cells(theirs: Read, ours: Read) -> Iterator[Check]:
             yield Check("Table 1", " ".join(key), *told, "equal", False)
             continue
         x, y = a.loc[key], b.loc[key]
-        least = 0 if key[1] in (*DARK, "uniform map") else 100 * claims.ACTIVE
+        least = 0 if key[1] in (*ZERO, "uniform map") else 100 * claims.ACTIVE
         allowed = apart.get(f"{key[1]}, {key[0]}", max(x["ci_high"] - x["ci_low"], least))
         far = {
             cell: abs(x[cell] - y[cell])

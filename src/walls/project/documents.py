@@ -49,7 +49,7 @@ weights with DVC's copy and a checkpoint."""
 def fill() -> None:
     """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew.
 
-    All but the record.
+    The record of the run stays: `record` alone writes it.
     """
     root = paths.root()
     pages = [*(root / name for name in DOCUMENTS), *sorted(root.glob("showcase/*/README.md"))]
@@ -90,7 +90,7 @@ def filled(
 ) -> str:
     """A document's text with its blocks written anew by `makers`; the others stay.
 
-    By default BLOCKS.
+    `makers` is BLOCKS by default.
 
     Raises ValueError for a marker without generator, without its other half, or inside another
     block.
@@ -339,7 +339,7 @@ def dead_zone_words(wall: dict) -> str:
 def headlines(root: Path) -> list[str]:
     """The two methods that tell the story, on each dataset beside the paper's; and chance.
 
-    Those of them that ran.
+    A method that did not run is left out.
     """
     table = _table(root).set_index(["method", "dataset"])
     said = []
@@ -385,5 +385,5 @@ def _table(root: Path) -> pd.DataFrame:
 def metrics(root: Path, name: str) -> Any:
     file = root / "metrics" / f"{name}.json"
     if not file.is_file():
-        raise ValueError(f"metrics/{name}.json: not there; takes a `dvc repro` first")
+        raise ValueError(f"metrics/{name}.json: not there; run `dvc repro` first")
     return json.loads(file.read_text(encoding="utf-8"))

@@ -81,7 +81,7 @@ def operations(model: classifier.Classifier, image_size: int) -> int:
 def cores_seconds(work: float, benchmarks: Path) -> float:
     """Seconds that operations of training take on two cores.
 
-    At the pace of the default's (benchmarks/training.csv).
+    The pace is that of the default's training (benchmarks/training.csv).
     """
     measured = pd.read_csv(benchmarks / "training.csv", index_col="part")
     pace = measured.loc["loader and step together", "drawn"]
@@ -93,7 +93,7 @@ def cores_seconds(work: float, benchmarks: Path) -> float:
 def gpu_seconds(work: float, benchmarks: Path) -> float:
     """Seconds that operations of training take on a GPU, at the measured pace (benchmarks/gpu.csv).
 
-    Of a step of the paper's masked network at its full width, in bfloat16.
+    It was measured on steps of the paper's masked network at its full width, in bfloat16.
     """
     measured = pd.read_csv(benchmarks / "gpu.csv")
     rows = (measured["subject"] == "ours") & (measured["what"] == "images/s")
@@ -105,7 +105,7 @@ def gpu_seconds(work: float, benchmarks: Path) -> float:
 def map_seconds(benchmarks: Path) -> float:
     """Seconds that Table 1's eight maps of one image take on two cores.
 
-    At the paper's width (benchmarks/cams.csv).
+    The network has the paper's width (benchmarks/cams.csv).
     """
     measured = pd.read_csv(benchmarks / "cams.csv")
     rows = (measured["geometry"] == "paper") & (measured["methods"] == "Table 1's eight")
@@ -115,7 +115,7 @@ def map_seconds(benchmarks: Path) -> float:
 def _outputs(model: classifier.Classifier, image_size: int) -> int:
     """Numbers that the layers before the head put out for one image at full height.
 
-    Those in place are not counted.
+    Layers that work in place are not counted.
     """
     x, count = torch.empty(1, 3, image_size, image_size, device="meta"), 0
     with torch.no_grad():

@@ -49,7 +49,7 @@ def unlock() -> None:
 def alone(stage: str) -> Iterator[None]:
     """ValueError where another process runs the stage.
 
-    One that outlived its `dvc repro`, for example.
+    Such a process may have outlived its `dvc repro`.
     """
     from dvc.lock import LockError, make_lock
 

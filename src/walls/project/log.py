@@ -83,7 +83,7 @@ def took() -> str:
 def table() -> str | None:
     """The run as text and a table, a stage per row.
 
-    None unless the log holds every stage of the run that lies in `runs/`.
+    It is None unless the log holds every stage of the run that lies in `runs/`.
 
     All stages must have run on the same machine, with the same versions.
     """
@@ -126,7 +126,7 @@ def table() -> str | None:
 def executed(root: Path) -> dict[str, Path]:
     """Each stage that runs a notebook, in `dvc.yaml`'s order.
 
-    With the executed notebook that it leaves in `runs/`.
+    With each comes the executed notebook that it leaves in `runs/`.
     """
     stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     found = {}
@@ -148,7 +148,7 @@ def _file() -> Path:
 def _peak() -> int:
     """Peak MB of the largest of this process's finished children; 0 on Windows.
 
-    Mostly that is the notebook's kernel.
+    Most often that is the notebook's kernel.
     """
     try:
         import resource

@@ -56,7 +56,7 @@ def render(stages: dict[str, str]) -> None:
     found = {file.name: file for file in sorted(paths.runs().glob("*/*_*.ipynb"))}
     for name in stages.values():
         if not any(file.startswith(name) for file in found):
-            raise ValueError(f"runs/ holds no executed {name}; takes a `dvc repro` first")
+            raise ValueError(f"runs/ holds no executed {name}; run `dvc repro` first")
     target = paths.root() / "rendered"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()

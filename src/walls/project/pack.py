@@ -88,7 +88,7 @@ def cached(root: Path) -> dict[str, list[Path]]:
             )
             oids = [out.hash_info.value, *members]
             if tree is None or not all(map(cache.exists, oids)):
-                raise ValueError(f"{out}: not in DVC's cache; takes a `dvc repro` first")
+                raise ValueError(f"{out}: not in DVC's cache; run `dvc repro` first")
             found[str(out)] = [Path(cache.oid_to_path(oid)) for oid in oids]
     return found
 

@@ -43,7 +43,7 @@ LATEX = LatexToMathML(fancy_error=False)
 class Page:
     """One rendered notebook as a page.
 
-    Its file, its title, the question it answers, and its cells as HTML.
+    A page has its file, its title, the question that it answers, and its cells as HTML.
     """
 
     file: str
@@ -271,7 +271,7 @@ def image_html(src: str, size: tuple[int, int], alt: str) -> str:
 def sortable_table(path: Path) -> dict:
     """Table 1, a row a method and a group of columns a dataset.
 
-    As (shown text, number to sort by) pairs.
+    A cell is a pair: the text to show, the number to sort by.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -321,7 +321,7 @@ def build(root: Path, target: Path) -> list[Path]:
         sorted((root / "rendered").glob("*_*.ipynb"), key=reading_order),
     )
     if not notebooks:
-        raise ValueError("rendered/ holds no notebook; takes a `dvc repro` first")
+        raise ValueError("rendered/ holds no notebook; run `dvc repro` first")
     site = Site()
     for path in notebooks:
         add_page(site, path, {file.stem: size(file.read_bytes()) for file in figures.glob("*.png")})

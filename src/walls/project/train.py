@@ -12,7 +12,7 @@ from walls.training.loop import train
 def whole(which: str) -> None:
     """Train one network from params.yaml and what `dvc repro wall data` made.
 
-    Leaves it in `.resume/`.
+    The network is left in `.resume/`.
 
     Raises ValueError for another name, and where there is nothing to train.
     """

@@ -19,7 +19,7 @@ NOTHING = 2  # exit code: nothing could be compared
 def verify(folder: Path | None, other: Path | None) -> int:
     """Compare a run in `folder` with the committed results, or `other`'s.
 
-    None: a new run, in a clone.
+    Without a folder the project is run anew in a clone.
 
     Prints the comparison; the exit code.
     """

@@ -80,7 +80,7 @@ class Cut:
         """**B** as a leaf, and the logits (N, classes) of it: for other scores' gradients."""
         with torch.enable_grad():
             leaf = self.features.detach().requires_grad_()
-            logits = self.head(leaf.clone())  # as may the head's
+            logits = self.head(leaf.clone())  # its first layer may work in place
         if not isinstance(logits, Tensor) or logits.ndim != 2 or 0 in logits.shape[1:]:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(f"model: its head gives {got}; takes logits (N, classes)")

@@ -30,8 +30,8 @@ from walls.saliency.processes import Processes
 from walls.saliency.settings import Cams
 
 T = TypeVar("T")
-# Besides this one, what the values of a batch follow from.
-SOURCES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
+# Besides this one, the modules that the values of a batch follow from.
+MODULES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
@@ -53,11 +53,11 @@ def evaluate(
     is the predicted class. The table is long: image (its position), predicted, method, mu, mu_raw
     (without any min-subtraction); mu is NaN for an all-zero map. In a folder `resume` every
     finished batch is kept, under a name that stands for its pixels, the weights, the settings, the
-    zone, the code and the machine: a killed evaluation goes on where it was. Whoever has written
-    the results deletes it. Of several `processes` each computes every n-th batch, and each returns
-    the whole, the same bits as one process with as many threads; the first leaves it in `resume`,
-    where any machine finds it. Where the memory doesn't hold settings.batch_size images, as many as
-    it holds go at once; ValueError where not one does.
+    zone, the code and the machine: a killed evaluation goes on where it was. The caller deletes the
+    folder once the results are written. Of several `processes` each computes every n-th batch, and
+    each returns the whole, the same bits as one process with as many threads; the first leaves it
+    in `resume`, where any machine finds it. Where the memory doesn't hold settings.batch_size
+    images, as many as it holds go at once; ValueError where not one does.
     """
     if not len(images):
         return pd.DataFrame(columns=COLUMNS), {}
@@ -100,7 +100,7 @@ class _Work(NamedTuple):
 
     def names(self) -> tuple[str, str]:
         """What all batches' values follow from besides their pixels, and the kind of machine."""
-        files = (__file__, *(module.__file__ for module in SOURCES))
+        files = (__file__, *(module.__file__ for module in MODULES))
         code = [Path(file).read_text(encoding="utf-8") for file in files]
         follows = digest(*self.model.state_dict().values(), self.settings, self.zone, code)
         device = next(self.model.parameters()).device.type

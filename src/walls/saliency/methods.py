@@ -25,25 +25,23 @@ from walls.saliency import opticam
 from walls.saliency.cut import Cut
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
-COSTLY = ("ScoreCAM", "Opti-CAM")  # tens or hundreds of passes of the network an image
-# The eight of the paper's Table 1, in its order.
-PAPERS = (
-    "GradCAM",
-    "GradCAM++",
-    "XGradCAM",
-    "ScoreCAM",
-    "Opti-CAM",
-    "AblationCAM",
-    "EigenCAM",
-    "HiResCAM",
-)
+# Filled by the marks of `@method`, in the order of this file.
+PAPERS: list[str] = []  # the eight of the paper's Table 1
+COSTLY: list[str] = []  # tens or hundreds of passes of the network an image
+ZERO: list[str] = []  # zero behind any wall, since **B**'s gradient is
 
 
-def method(name: str):
-    """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`."""
+def method(name: str, *, paper: bool = False, costly: bool = False, zero: bool = False):
+    """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
+
+    `paper`, `costly` and `zero` put the name into PAPERS, COSTLY and ZERO as well.
+    """
 
     def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
         METHODS[name] = function
+        for names, marked in ((PAPERS, paper), (COSTLY, costly), (ZERO, zero)):
+            if marked:
+                names.append(name)
         return function
 
     return register
@@ -57,13 +55,13 @@ def weighted(weights: Tensor, features: Tensor) -> Tensor:
 # The paper's eight methods.
 
 
-@method("GradCAM")
+@method("GradCAM", paper=True)
 def gradcam(cut: Cut) -> Tensor:
     """α_v = GAP(g^(v)) (Definition 1; Selvaraju et al., 2017)."""
     return weighted(cut.gradient.mean((2, 3)), cut.features)
 
 
-@method("GradCAM++")
+@method("GradCAM++", paper=True)
 def gradcam_plus_plus(cut: Cut) -> Tensor:
     """α_v = Σ_ij a_ij max(g_ij, 0), a = g² / (2 g² + g³ Σ**B**^(v)) (Definition 3).
 
@@ -76,7 +74,7 @@ def gradcam_plus_plus(cut: Cut) -> Tensor:
     return weighted((g.clamp_min(0) * torch.where(g != 0, share, 0)).sum((2, 3)), cut.features)
 
 
-@method("XGradCAM")
+@method("XGradCAM", paper=True)
 def xgradcam(cut: Cut) -> Tensor:
     """α_v = Σ_ij g_ij **B**_ij / ‖**B**^(v)‖₁ (Definition 2 up to a constant; Fu et al., 2020).
 
@@ -86,7 +84,7 @@ def xgradcam(cut: Cut) -> Tensor:
     return weighted((cut.gradient * cut.features).sum((2, 3)) / total, cut.features)
 
 
-@method("ScoreCAM")
+@method("ScoreCAM", paper=True, costly=True)
 def scorecam(cut: Cut) -> Tensor:
     """α = softmax_v of y(ξ ⊙ s(Up(**B**^(v)))) (Definition 5; Wang et al., 2020).
 
@@ -110,7 +108,7 @@ def scorecam(cut: Cut) -> Tensor:
     return weighted(scores.softmax(1), cut.features)
 
 
-@method("Opti-CAM")
+@method("Opti-CAM", paper=True, costly=True)
 def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1) -> Tensor:
     """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6).
 
@@ -121,7 +119,7 @@ def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1) -> Tensor:
     return opticam.optimise(cut.model, cut.images, cut.features, cut.targets, steps, lr)
 
 
-@method("AblationCAM")
+@method("AblationCAM", paper=True)
 def ablationcam(cut: Cut) -> Tensor:
     """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7).
 
@@ -155,7 +153,7 @@ def _ablated(cut: Cut) -> Tensor:
     return torch.cat(scores).view(n, channels)
 
 
-@method("EigenCAM")
+@method("EigenCAM", paper=True)
 def eigencam(cut: Cut) -> Tensor:
     """The first principal component of **B** over positions, with the sign its SVD returns.
 
@@ -165,7 +163,7 @@ def eigencam(cut: Cut) -> Tensor:
     return cut.principal
 
 
-@method("HiResCAM")
+@method("HiResCAM", paper=True, zero=True)
 def hirescam(cut: Cut) -> Tensor:
     """Σ_v g^(v) ⊙ **B**^(v) (Definition 4; Draelos and Carin, 2020): zero behind the wall, as g."""
     return (cut.gradient * cut.features).sum(1)
@@ -174,7 +172,7 @@ def hirescam(cut: Cut) -> Tensor:
 # Beyond the paper's table.
 
 
-@method("LayerCAM")
+@method("LayerCAM", zero=True)
 def layercam(cut: Cut) -> Tensor:
     """Σ_v max(g^(v), 0) ⊙ **B**^(v) (Jiang et al., 2021): zero behind the wall, where g is."""
     return (cut.gradient.clamp_min(0) * cut.features).sum(1)
@@ -235,7 +233,7 @@ def shapleycam(cut: Cut) -> Tensor:
     return weighted(curved.mean((2, 3)), cut.features)
 
 
-@method("GradCAMElementWise")
+@method("GradCAMElementWise", zero=True)
 def gradcam_elementwise(cut: Cut) -> Tensor:
     """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
     return _by_library(library.GradCAMElementWise, cut)

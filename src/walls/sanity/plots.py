@@ -84,7 +84,7 @@ def maps(report: Report, image: int = 0, methods: list[str] | None = None) -> Fi
 def headline(report: Report, method: str, image: int = 0) -> Figure:
     """One image above an object of its class and above another: each with `method`'s map beside it.
 
-    Hatched, what is hidden; above a map its µ×100.
+    What is hidden is hatched; above a map stands its µ×100.
     """
     pairs = [control for control in (SAME, ANOTHER) if (method, control) in report.maps]
     size = tuple(report.images[pairs[0]].shape[2:])

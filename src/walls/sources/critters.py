@@ -156,7 +156,7 @@ def _rgb(colour: np.ndarray) -> tuple[int, ...]:
 def _noise(rng: Generator, side: int) -> Image.Image:
     """Five octaves of smooth noise, (side, side) in 0 … 255.
 
-    Whole numbers throughout: the same on every machine.
+    Computed in whole numbers, so that it is the same on every machine.
     """
     noise = Image.new("L", (side, side), 128)
     for cells, weight in ((3, 0.9), (5, 0.45), (9, 0.28), (17, 0.14), (33, 0.08)):
@@ -346,7 +346,7 @@ def write(
 ) -> list[tuple[str, str]]:
     """Draws images 0 … count-1 of a split, of species index % classes.
 
-    To `folder/split/<species>/<index:05d>.png`.
+    They are written to `folder/split/<species>/<index:05d>.png`.
 
     Lossless PNGs, drawn in `workers` processes (default: one per core), whose number changes no
     byte of them; a larger count leaves the images already there as they are. Returns (path below

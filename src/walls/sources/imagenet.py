@@ -26,7 +26,7 @@ def is_animal(wnid: str) -> bool:
 def tiny_imagenet(root: Path | None) -> Listing:
     """The public archive, downloaded to the user's cache once (null).
 
-    Or a zip or folder laid out as it is.
+    With a `root`, a zip or folder laid out as the archive is.
     """
     if root is None:
         root = archives.download(

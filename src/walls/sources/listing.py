@@ -52,7 +52,7 @@ def choose(
 ) -> tuple[list[tuple], dict[str, str]]:
     """The files of `data.classes` classes, and those classes' names, all different.
 
-    The files are [(split, label, class, file)].
+    The files come as [(split, label, class, file)].
 
     Labels follow the sorted classes. Every class gives as many files as any other, or all it has
     where the number is null. Raises ValueError naming a class that is empty, missing from a split

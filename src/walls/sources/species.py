@@ -129,7 +129,7 @@ def _bars(
 ) -> Iterator[np.ndarray]:
     """Stripes across the longer side.
 
-    From edge to edge, or tapering from one edge and the other in turn.
+    They go from edge to edge, or taper from one edge and the other in turn.
     """
     across = slice(None, None, -1 if high[1] - low[1] > high[0] - low[0] else 1)
     low, (length, width) = low[across], (high - low)[across]

@@ -71,7 +71,7 @@ Maker = Callable[[Place, int], Draw]  # of a place and the number of the attempt
 def stack(upper: Tensor, lower: Tensor, zone: DeadZone) -> Tensor:
     """ξ = ((ξ₁)[:, :e, :] over (ξ₂)[:, e:, :]), Eq. 6.
 
-    The images' own rows, cut at the dead zone.
+    Each image keeps its own rows; the cut is the dead zone's edge e.
     """
     return torch.cat([upper[:, : zone.seen_rows], lower[:, zone.seen_rows :]], dim=1)
 
@@ -143,7 +143,7 @@ def _new_draws(
 ) -> Iterator[tuple[int, Draw]]:
     """Attempts at a place, numbered, without those whose two parts are in `used`.
 
-    Adds them there.
+    Each attempt's parts are added to `used`.
     """
     for attempt in range(ATTEMPTS):
         draw = maker(place, attempt)
@@ -312,7 +312,7 @@ def _ready(
 def _ready_files(dataset: str, source: Path) -> list[Path]:
     """The images below a folder, by name.
 
-    ValueError where there is none, or a name can't be kept.
+    Raises ValueError where there is none, or a name can't be kept.
     """
     # macOS zips twins of every file: ._1.png
     found = sorted(file for file in source.rglob("*") if not file.name.startswith("."))

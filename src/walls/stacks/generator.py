@@ -54,7 +54,7 @@ class Sample:
     def name(self) -> str:
         """What rejects.csv and crops.csv call it.
 
-        Its place, its animal, and a digest of (model, prompt, seed, steps).
+        The name is made of its place, its animal, and a digest of (model, prompt, seed, steps).
         """
         key = json.dumps([self.model, self.prompt, self.seed, STEPS])
         animal = re.sub(r"[^A-Za-z0-9_]+", "-", self.animal)
@@ -66,7 +66,7 @@ class Sample:
 class Crop:
     """The square image[top : top + size, left : left + size].
 
-    And the line of crops.csv that says so; 0: none does.
+    `line` is the line of crops.csv that asks for it; 0 where none does.
     """
 
     top: int
@@ -93,7 +93,7 @@ class Painter:
     def draw(self, sample: Sample, image_size: int) -> Tensor:
         """The sample's square as (3, image_size, image_size) uint8.
 
-        ValueError where its crop leaves it.
+        Raises ValueError where the crop leaves the sample.
         """
         kept = self.kept / f"{sample.name}.png"
         if not kept.is_file():
@@ -183,7 +183,7 @@ def samples(folder: Path) -> tuple[list[Tensor], list[str], list[tuple[int, int,
 def load_pipeline(model: str):
     """A text-to-image pipeline, on the GPU where there is one.
 
-    ValueError naming the missing package or model.
+    Raises ValueError naming the missing package or model.
     """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:

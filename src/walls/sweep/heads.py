@@ -53,7 +53,7 @@ COLUMNS = [
 class Frozen(NamedTuple):
     """What the frozen backbone makes of images.
 
-    Features (N, C, h, w), of all rows, on the CPU; labels (N,).
+    The features (N, C, h, w) are of all rows and on the CPU; the labels are (N,).
     """
 
     features: Tensor
@@ -64,7 +64,7 @@ class Frozen(NamedTuple):
 class Height:
     """One wall: its dead zone, its head's accuracy, every method's activity and raw maps.
 
-    Accuracy is top1 and its 95% interval.
+    `accuracy` holds top1 and its 95% interval.
     """
 
     zone: DeadZone
@@ -79,7 +79,7 @@ def freeze(
 ) -> Frozen:
     """g(ξ) of a manifest's images, each once and as it is.
 
-    Centred and fitted, neither cropped nor flipped.
+    The images are centred and fitted, neither cropped nor flipped.
 
     Batch norm keeps its running statistics. float32 where that fits into `room` bytes; else
     bfloat16, and of the images as many as fit, the first of a permutation drawn from `seed`.
@@ -101,7 +101,7 @@ def freeze(
 def with_new_head(baseline: Classifier, wall_rows: int, seed: int) -> Classifier:
     """The baseline's own backbone, no copy, with an untrained head behind a wall.
 
-    In evaluation mode.
+    The network comes in evaluation mode.
 
     Raises ValueError where the wall leaves no dead zone.
     """
@@ -147,7 +147,7 @@ def train_head(network: Classifier, frozen: Frozen, epochs: int, seed: int) -> N
 def accuracy(network: Classifier, frozen: Frozen) -> dict[str, float]:
     """Top-1 accuracy on frozen features, with its 95% interval (Wilson), in [0, 1].
 
-    Named top1, top1_low, top1_high.
+    They are named top1, top1_low, top1_high.
     """
     parts = zip(frozen.features.split(BATCH), frozen.labels.split(BATCH), strict=True)
     right = sum(
@@ -171,7 +171,7 @@ def every_height(
 ) -> list[Height]:
     """Every wall in turn: train its head, certify its dead zone, evaluate the methods.
 
-    Certified on these very weights; evaluated on `images`.
+    Each is certified on its very weights and evaluated on `images`.
 
     `images`: uint8 (N, 3, H, W), the same at every height. `resume`: as of evaluation.evaluate.
     Raises ValueError where a dead zone isn't certified.
@@ -190,7 +190,7 @@ def every_height(
 def table(heights: Sequence[Height], seed: int, classes: pd.Series) -> pd.DataFrame:
     """Every wall's accuracy and every method's mean µ×100.
 
-    A row per height and method; the columns of sweep.csv.
+    It has a row per height and method, and the columns of sweep.csv.
 
     `classes`: the images'. `std` with n-1, `ci_low` and `ci_high` the mean's 95% interval over
     classes (statistics.summary); `uniform`: a uniform map's µ×100.

@@ -25,7 +25,7 @@ def page(
 ) -> str:
     """sweep.json, which the site's page reads.
 
-    The first images, and at every height every method's map and µ of each.
+    It holds the first images, and at every height every method's map and µ of each.
 
     `names`: the images' classes; `classes`: every label's; `trained`: the height to begin with.
     Maps are raw ones, min-max scaled at (h, w) to a byte (so does activity.upscale begin), row

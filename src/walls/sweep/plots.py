@@ -13,7 +13,7 @@ COLUMNS = 3  # panels side by side
 def height_curves(table: pd.DataFrame, trained: pd.DataFrame, classes: int) -> Figure:
     """Accuracy, and every method's activity, against the wall's height.
 
-    A panel each, with 95% intervals.
+    Each has a panel, with 95% intervals.
 
     `table`: sweep.table; dashed, a uniform map's activity, and chance. `trained`: rows of the same
     columns for the network that was trained as a whole behind its wall, marked by a diamond.
@@ -69,7 +69,7 @@ def _panel(
 ) -> None:
     """A mean and its interval against the wall's height.
 
-    And the fully trained network's beside it.
+    The fully trained network's stands beside it.
     """
     x, (mean, low, high) = rows["wall_rows"], (scale * rows[column] for column in columns)
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)

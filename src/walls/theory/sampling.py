@@ -41,7 +41,7 @@ def _entries(shape: Sequence[int], tau: float, law: str, random: torch.Generator
 def _patches(image: ArrayLike, kernel: int) -> tuple[Tensor, np.ndarray]:
     """The distinct patches of ξ, (k², P) float32, and each position's index among them, (h, w).
 
-    Of an image with channels, (3, H, W), a patch has 3k² entries.
+    A patch of an image with channels, (3, H, W), has 3k² entries.
     """
     channels = np.atleast_3d(np.asarray(image).T).T  # (H, W) becomes (1, H, W)
     patches = np.stack([formulas.patches(formulas.as_image(one), kernel) for one in channels], 2)

@@ -1,4 +1,4 @@
-"""The training loop, one network's job, the authors' release.
+"""The training loop, a network's job, the authors' release, and their sections of params.yaml.
 
-And the sections of params.yaml that make a network. Where images come from is not known here.
+Where images come from is not known here.
 """

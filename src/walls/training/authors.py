@@ -20,7 +20,7 @@ HEAD = 31  # where the classifier stands in their Sequential
 def checkpoint(folder: str | Path, which: str, **expected) -> Classifier:
     """The model (masked or baseline) that a folder holds, in evaluation mode.
 
-    This project's file, or the authors'.
+    The file is this project's, or the authors'.
 
     `expected`: the configuration that it must have (models.load). Raises ValueError naming what is
     wrong with it.
@@ -36,7 +36,7 @@ def checkpoint(folder: str | Path, which: str, **expected) -> Classifier:
 def load_release(path: Path, **config) -> Classifier:
     """Their state dict in our network, in evaluation mode.
 
-    Of that configuration, the arguments of `vgg`.
+    The network is `vgg` with these arguments, the configuration.
 
     W comes as (dense, C·h·w); of its (dense, C, h, w) the bottom `wall_rows` rows must be exactly
     zero, and are dropped. Raises ValueError, naming the file and the weight, for code, missing or

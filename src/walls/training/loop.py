@@ -143,7 +143,7 @@ class Step:
     def __call__(self, batches: Iterator) -> Tensor:
         """Take the step on the loader's next batch; its mean loss, a scalar.
 
-        With `accumulate`, on its next so many parts.
+        With `accumulate`, the batch comes in that many parts.
         """
         self.optimizer.zero_grad()
         losses = [
