@@ -51,7 +51,7 @@ def home(path: str) -> str:
     return os.path.expanduser(path)
 
 
-def shown(value: object) -> str:
+def abridged(value: object) -> str:
     """A value within a line, however large."""
     try:
         return _SHORT.repr(value)[:80]

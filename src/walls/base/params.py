@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, create_model
 
 from walls.base import paths
-from walls.base.fields import Section, shown, takes
+from walls.base.fields import Section, abridged, takes
 
 # Each section and the room whose settings.py holds a class of that name.
 ROOMS = {
@@ -107,7 +107,7 @@ def check(content: object) -> Params:
     """The checked parameters; ValueError as for `load`."""
     if not isinstance(content, dict):
         sections = ", ".join(Params.model_fields)
-        raise ValueError(f"params.yaml: got {shown(content)}; takes the sections {sections}")
+        raise ValueError(f"params.yaml: got {abridged(content)}; takes the sections {sections}")
     lines = []
     try:
         params = Params.model_validate(content)
@@ -128,7 +128,7 @@ def _line(item: dict) -> str:
     if item["type"] in ("extra_forbidden", "invalid_key"):
         return _unknown(item["loc"])
     missing = item["type"] == "missing"
-    got = "nothing (the key is missing)" if missing else shown(item["input"])
+    got = "nothing (the key is missing)" if missing else abridged(item["input"])
     taken = _described(where)
     too_large = item["type"] == "less_than_equal" and " to " not in taken
     most = f", up to {item['ctx']['le']:,}" if too_large else ""
@@ -142,7 +142,7 @@ def _unknown(where: tuple) -> str:
     close = get_close_matches(str(key), known, 1)
     hint = f"did you mean {close[0]}?" if close else f"takes {', '.join(known)}"
     plain = str(key).isprintable() and 0 < len(str(key).strip()) <= 80
-    return f"{'.'.join(map(str, (*section, key if plain else shown(key))))}: unknown key; {hint}"
+    return f"{'.'.join(map(str, (*section, key if plain else abridged(key))))}: unknown key; {hint}"
 
 
 def _names() -> set[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from walls.base.fields import Million, Positive, Section, Text, shown, takes
+from walls.base.fields import Million, Positive, Section, Text, abridged, takes
 
 
 class Cams(Section):
@@ -31,4 +31,4 @@ class Cams(Section):
             hint = "".join(f"did you mean {name}? " for name in close)
             yield f"cams.methods: got {unknown[0]}; {hint}takes {', '.join(METHODS)}"
         elif not self.methods or len(set(self.methods)) < len(self.methods):
-            yield f"cams.methods: got {shown(self.methods)}; takes one or more names, each once"
+            yield f"cams.methods: got {abridged(self.methods)}; takes one or more names, each once"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from walls.base.fields import Section, Text, home, shown, takes
+from walls.base.fields import Section, Text, abridged, home, takes
 
 
 class Networks(Section):
@@ -42,4 +42,4 @@ class Networks(Section):
             hint = "".join(f"did you mean {name}? " for name in close)
             yield f"networks.methods: got {unknown[0]}; {hint}takes {', '.join(METHODS)}"
         elif not self.methods or len(set(self.methods)) < len(self.methods):
-            yield f"networks.methods: got {shown(self.methods)}; takes one or more names, each once"
+            yield f"networks.methods: got {abridged(self.methods)}; takes one or more names, each once"
