@@ -42,4 +42,5 @@ class Networks(Section):
             hint = "".join(f"did you mean {name}? " for name in close)
             yield f"networks.methods: got {unknown[0]}; {hint}takes {', '.join(METHODS)}"
         elif not self.methods or len(set(self.methods)) < len(self.methods):
-            yield f"networks.methods: got {abridged(self.methods)}; takes one or more names, each once"
+            got = abridged(self.methods)
+            yield f"networks.methods: got {got}; takes one or more names, each once"
