@@ -42,6 +42,19 @@ def activity(maps: Tensor, dead_rows: int | DeadZone) -> Tensor:
     return (dead / maps.square().sum(dim=(1, 2))).sqrt()
 
 
+def measured(
+    maps: Tensor, size: tuple[int, int], dead_rows: int | DeadZone
+) -> tuple[Tensor, Tensor]:
+    """μ of maps (N, h, w) upscaled as users see them, and without any minimum taken off: (N,) each.
+
+    Maps of the image's own `size` are taken as they are.
+    """
+    if tuple(maps.shape[1:]) == tuple(size):
+        mu = activity(maps, dead_rows)
+        return mu, mu
+    return activity(upscale(maps, size), dead_rows), activity(interpolate(maps, size), dead_rows)
+
+
 def uniform_activity(dead_share: float) -> float:
     """μ of a map that is the same everywhere: the root of the dead zone's share of the image."""
     return math.sqrt(dead_share)

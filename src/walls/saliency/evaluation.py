@@ -22,8 +22,8 @@ from walls.network import classifier, geometry, state
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import activity as measuring
-from walls.saliency import cut, maps, methods, opticam, tensors
-from walls.saliency.activity import activity, interpolate, upscale
+from walls.saliency import attribution, cut, maps, masking, methods, opticam, tensors
+from walls.saliency.activity import measured
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
 from walls.saliency.processes import Processes
@@ -31,7 +31,20 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, the modules that the values of a batch follow from.
-MODULES = (classifier, cut, geometry, maps, measuring, methods, opticam, state, tensors, transforms)
+MODULES = (
+    attribution,
+    classifier,
+    cut,
+    geometry,
+    maps,
+    masking,
+    measuring,
+    methods,
+    opticam,
+    state,
+    tensors,
+    transforms,
+)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
@@ -72,12 +85,14 @@ def evaluate(
 
 
 def measure(maps: Tensor, size: tuple[int, int], zone: DeadZone) -> tuple[Tensor, Tensor]:
-    """μ of raw maps (N, h, w) at the image's `size`: as users see them, no minimum taken off."""
+    """μ of raw maps (N, h, w) at the image's `size`: as users see them, no minimum taken off.
+
+    Scores below zero, which maps of the input's pixels have, count as 0.
+    """
     mu, mu_raw = (torch.empty(len(maps), dtype=torch.float64) for _ in range(2))
     for start in range(0, len(maps), BATCH):
         part = slice(start, start + BATCH)
-        mu[part] = activity(upscale(maps[part], size), zone)
-        mu_raw[part] = activity(interpolate(maps[part], size), zone)
+        mu[part], mu_raw[part] = measured(maps[part].clamp_min(0), size, zone)
     return mu, mu_raw
 
 

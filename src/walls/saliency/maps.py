@@ -1,4 +1,4 @@
-"""Saliency maps: any set of methods (methods.py) behind one call, on a network split as f∘g.
+"""Saliency maps: any set of methods behind one call, on a network split as f∘g.
 
 All methods share one pass of the backbone, to **B**, and one gradient of the head at **B**
 (cut.py); what asks only for logits computes only the rows that the head can see.
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from walls.base.progress import track
 from walls.network.classifier import Classifier
 from walls.network.state import differentiable, own_state
+from walls.saliency import attribution, masking  # noqa: F401  they register methods
 from walls.saliency.cut import Cut
-from walls.saliency.methods import METHODS
+from walls.saliency.methods import METHODS, PIXELS
 from walls.saliency.tensors import as_tensor
 
 WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
@@ -33,6 +34,8 @@ def saliency_maps(
     progress: Callable[[int], object] | None = None,
 ) -> dict[str, Tensor]:
     """Raw saliency maps after the ReLU, {method: (N, h, w)}, on the model's device, in order.
+
+    Those of methods on the input (`methods.PIXELS`) are (N, H, W) and signed.
 
     `images`: normalised (N, 3, H, W); `targets`: class per image, the predicted one if None (as in
     the paper); tensors, NumPy arrays or lists. The layer is **B**: [VGG]'s last ReLU, `.layer` of a
@@ -69,7 +72,8 @@ def saliency_maps(
             with torch.no_grad():
                 for name in methods:
                     raw = METHODS[name](cut, **options.get(name, {}))
-                    found[name].append(raw.to(parameter).clamp_min(0))
+                    raw = raw.to(parameter)
+                    found[name].append(raw if name in PIXELS else raw.clamp_min(0))
                     (progress or bar.update)(len(batch))
         nothing = torch.empty(0, 0, 0).to(parameter)
         return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}

@@ -1,7 +1,8 @@
-"""Every saliency method, one function each, under the name that params.yaml and tables show.
+"""Every CAM method, one function each, under the name that params.yaml and tables show.
 
-A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w). Adding
-one is adding a function:
+A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w).
+Methods on the input stand in attribution.py, those that mask it in masking.py. Adding one is adding
+a function:
 
     @method("MyCAM")
     def my_cam(cut: Cut) -> Tensor:
@@ -10,7 +11,6 @@ one is adding a function:
 Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the mean over positions.
 """
 
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,23 +23,34 @@ from torch import Tensor, nn
 from walls.network.classifier import PooledHead, WallLinear
 from walls.saliency import opticam
 from walls.saliency.cut import Cut
+from walls.saliency.tensors import pixel_seed
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
 # Filled by the marks of `@method`, in the order of this file.
 PAPERS: list[str] = []  # the eight of the paper's Table 1
 COSTLY: list[str] = []  # tens or hundreds of passes of the network an image
-ZERO: list[str] = []  # zero behind any wall, since **B**'s gradient is
+ZERO: list[str] = []  # zero behind any wall, by construction
+PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of (N, h, w)
 
 
-def method(name: str, *, paper: bool = False, costly: bool = False, zero: bool = False):
+def method(
+    name: str,
+    *,
+    paper: bool = False,
+    costly: bool = False,
+    zero: bool = False,
+    pixels: bool = False,
+):
     """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
 
-    `paper`, `costly` and `zero` put the name into PAPERS, COSTLY and ZERO as well.
+    With `pixels` the maps are (N, H, W). The marks put the name into PAPERS, COSTLY, ZERO and
+    PIXELS as well.
     """
 
     def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
         METHODS[name] = function
-        for names, marked in ((PAPERS, paper), (COSTLY, costly), (ZERO, zero)):
+        marks = ((PAPERS, paper), (COSTLY, costly), (ZERO, zero), (PIXELS, pixels))
+        for names, marked in marks:
             if marked:
                 names.append(name)
         return function
@@ -274,8 +285,7 @@ def randomcam(cut: Cut) -> Tensor:
     """α_v uniform in [-1, 1], seeded by the image's own pixels: what meaningless weights score."""
     drawn = []
     for image in cut.images:
-        seed = zlib.crc32(image.float().cpu().numpy().tobytes())
-        random = np.random.Generator(np.random.Philox(seed))
+        random = np.random.Generator(np.random.Philox(pixel_seed(image)))
         drawn.append(random.uniform(-1, 1, cut.features.shape[1]))
     return weighted(torch.as_tensor(np.stack(drawn)).to(cut.features), cut.features)
 

@@ -1,5 +1,6 @@
 """What users have in place of tensors: arrays, and lists of numbers or of arrays."""
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ def as_tensor(values: Any, name: str) -> Tensor:
             f"{name}: got a {kind} that is no array of numbers; takes a tensor, a NumPy array or "
             "a list of numbers"
         ) from None
+
+
+def pixel_seed(image: Tensor) -> int:
+    """A seed that follows from an image's own pixels, whatever else is in its batch."""
+    return zlib.crc32(image.float().cpu().numpy().tobytes())
 
 
 def _holds_arrays(values: Any) -> bool:

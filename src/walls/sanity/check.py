@@ -11,7 +11,7 @@ from walls.network.behind import Behind, behind
 from walls.network.certificate import certify
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
-from walls.saliency.activity import activity, interpolate, upscale
+from walls.saliency.activity import measured
 from walls.saliency.maps import check_names, saliency_maps
 from walls.saliency.methods import METHODS
 from walls.sanity.controls import ANOTHER, CONTROLS, SAME, below, put_together
@@ -198,9 +198,6 @@ def _signed(maps: Tensor, name: str, sign: str) -> Tensor:
 
 def _measured(maps: Tensor, zone: DeadZone, size: Sequence[int], **columns: object) -> pd.DataFrame:
     """µ of every map, a row each; other columns. A map of the image's size is taken as it is."""
-    size = (int(size[0]), int(size[1]))
-    whole = tuple(maps.shape[1:]) == size
-    mu_raw = activity(maps if whole else interpolate(maps, size), zone)
-    mu = mu_raw if whole else activity(upscale(maps, size), zone)
+    mu, mu_raw = measured(maps, (int(size[0]), int(size[1])), zone)
     values = {"image": range(len(maps)), "mu": mu.cpu().numpy(), "mu_raw": mu_raw.cpu().numpy()}
     return pd.DataFrame(values | columns)
