@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, create_model
 
-from walls.base import paths
+from walls.base import messages, paths
 from walls.base.fields import Section, abridged, takes
 
 # Each section and the room whose settings.py holds a class of that name.
@@ -164,8 +164,7 @@ def _cause(error: BaseException) -> str:
         return f"byte {error.object[error.start]} in place {error.start} is not UTF-8"
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error) or type(error).__name__
-    problem = problem.split("\n")[0][:200]
-    problem = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in problem)
+    problem = messages.shown(problem.split("\n")[0][:200])
     if "duplicate key" in problem:
         problem = "repeated key " + problem.split('"')[1] + "; takes each key once"
     return f"{problem} (line {mark.line + 1})" if mark else problem

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from walls.network.classifier import Classifier
-from walls.network.cut_graph import evaluating
 from walls.network.geometry import DeadZone
 from walls.network.opening import (
     default_layer,
@@ -31,6 +30,7 @@ from walls.network.opening import (
     would_do,
 )
 from walls.network.parts import Features, Head, Parts, other_height, within
+from walls.network.state import evaluating
 
 SIDES = ("bottom", "top")
 

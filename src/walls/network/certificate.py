@@ -1,5 +1,6 @@
 """The certificate: shown on the very weights that no logit depends on the dead zone."""
 
+import copy
 from dataclasses import asdict, dataclass
 
 import torch
@@ -64,15 +65,15 @@ def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: 
         shape = (8, model.channels, image_rows, model.columns(image_rows))
         images = torch.randn(shape, generator=random)
     images = images.detach().clone().float().cpu()  # one made in inference mode has no gradients
-    copy = _frozen(model)
+    frozen = _frozen(model)
 
     def logits(x: Tensor) -> Tensor:
-        return copy.logits(*copy.cut(x))
+        return frozen.logits(*frozen.cut(x))
 
     def equal(dead: Tensor) -> bool:
-        return zone.dead_rows > 0 and torch.equal(logits(copy.join(seen, dead)), before)
+        return zone.dead_rows > 0 and torch.equal(logits(frozen.join(seen, dead)), before)
 
-    seen, below = copy.divide(images)
+    seen, below = frozen.divide(images)
     with torch.no_grad():
         before = logits(images)
         noise = torch.randn(below.shape, generator=random)
@@ -81,7 +82,7 @@ def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: 
     x = images.clone().requires_grad_()
     out = logits(x)
     (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
-    live, dead = copy.divide(gradient.abs())
+    live, dead = frozen.divide(gradient.abs())
     return Certificate(
         image_rows,
         zone.seen_rows,
@@ -91,14 +92,12 @@ def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: 
         noisy,
         extreme,
         float(dead.max()) if dead.numel() else 0.0,
-        float(copy.edge(live).max()),
+        float(frozen.edge(live).max()),
     )
 
 
 def _frozen(module: nn.Module) -> nn.Module:
     """A float32 CPU copy in evaluation mode, without parameter gradients."""
-    import copy
-
     # What a user's hook keeps on a layer hangs in a graph, and can't be copied as it is.
     kept = [value for layer in module.modules() for value in vars(layer).values()]
     tensors = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]

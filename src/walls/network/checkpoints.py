@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from walls.base import files
+from walls.base.messages import reason
 from walls.network.architecture import seeded, vgg
 from walls.network.classifier import Classifier
 
@@ -43,7 +44,7 @@ def load(path: Path, **expected) -> Classifier:
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except Exception as error:  # a header may lie about anything
         raise ValueError(
-            f"{path}: not a readable checkpoint ({_in_short(error)}); "
+            f"{path}: not a readable checkpoint ({reason(error)}); "
             "takes a .safetensors of this project"
         ) from None
     config = metadata.get("config") if isinstance(metadata, dict) else None
@@ -77,7 +78,7 @@ def load(path: Path, **expected) -> Classifier:
         model = seeded(0, **config)
         model.load_state_dict(tensors)
     except Exception as error:  # whatever stands in the configuration
-        why = _in_short(error)
+        why = reason(error)
         raise ValueError(
             f"{path}: its weights don't fit its configuration ({why}); takes another copy"
         ) from None
@@ -90,11 +91,3 @@ def _sized(got: tuple[torch.Size, torch.dtype] | None) -> str:
         if got
         else "missing"
     )
-
-
-def _in_short(error: Exception) -> str:
-    """A library's reason, within a line."""
-    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).split("\n")[0][
-        :200
-    ]
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -15,7 +15,8 @@ import torch
 import torchvision
 from torch import Tensor, fx, nn
 
-from walls.network.layouts import first_line
+from walls.base.messages import reason
+from walls.network.state import evaluating
 
 POOLINGS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Identity)
 
@@ -43,19 +44,6 @@ class _Tracer(fx.Tracer):
         return name not in self.opened
 
 
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, and afterwards in the mode it was in."""
-    training = [module for module in network.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
 def around(layer: str) -> list[str]:
     """The names of the modules that hold a layer, the network's own ("") first."""
     parts = layer.split(".")
@@ -80,7 +68,7 @@ def cut(network: nn.Module, layer: str) -> tuple[Half, Half]:
         graph = _trace(network, set(around(layer)))
     except Exception as error:  # whatever the network's own code does with a stand-in for its image
         raise ValueError(
-            f"layer: got {layer}, but the network around it can't be traced ({first_line(error)})"
+            f"layer: got {layer}, but the network around it can't be traced ({reason(error)})"
         ) from None
     calls = [node for node in graph.nodes if node.op == "call_module" and node.target == layer]
     if len(calls) != 1:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from walls.base.messages import reason
+
 
 class Layout:
     """(N, C, h, w), as convolutional networks have it: **B** itself, without a context."""
@@ -106,7 +108,7 @@ class Rearranged(Layout):
             mapped = self.reshape(numbered)
         except Exception as error:  # a user's function
             raise ValueError(
-                f"reshape: fails on features of {tuple(numbered.shape)} ({first_line(error)}); "
+                f"reshape: fails on features of {tuple(numbered.shape)} ({reason(error)}); "
                 "takes a function from them to (N, C, h, w)"
             ) from None
         if not isinstance(mapped, Tensor) or mapped.ndim != 4 or mapped.shape[0] != 1:
@@ -150,9 +152,3 @@ def layout_of(
         f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), "
         "tokens of a square grid, or reshape=, a function to (N, C, h, w)"
     )
-
-
-def first_line(error: Exception) -> str:
-    """A library's reason, within a line."""
-    text = (str(error).strip() or type(error).__name__).split("\n")[0][:160]
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from walls.base.messages import reason
 from walls.network import cut_graph
-from walls.network.cut_graph import Half, evaluating
-from walls.network.layouts import Layout, first_line, layout_of
+from walls.network.cut_graph import Half
+from walls.network.layouts import Layout, layout_of
+from walls.network.state import evaluating
 
 NAMED = 12  # layers in a message
 USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
@@ -154,7 +156,7 @@ def features_of(network: nn.Module, backbone: Half, sample: Tensor, argument: st
         size = " × ".join(map(str, sample.shape[1:]))
         raise ValueError(
             f"network: fails on an image of {size} "
-            f"({first_line(error)}); takes {argument}= for another height"
+            f"({reason(error)}); takes {argument}= for another height"
         ) from None
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from walls.network.classifier import PooledHead
-from walls.network.cut_graph import Half, evaluating
+from walls.network.cut_graph import Half
 from walls.network.layouts import Layout, Tokens
+from walls.network.state import evaluating
 
 
 class Parts:
@@ -97,6 +98,9 @@ class Features(nn.Module):
         return names
 
 
+UNTRIED = "untried"  # so far nobody asked which linear layer ends f
+
+
 class Head(PooledHead):
     """f: logits from the seen rows of **B**."""
 
@@ -116,6 +120,7 @@ class Head(PooledHead):
         self.columns = columns
         self.context = context  # whether it reads more than **B**
         self.side = side
+        self._last: str | None = UNTRIED
 
     def forward(self, features: Tensor, context: Tensor | None = None) -> Tensor:
         if features.ndim != 4 or features.shape[2] not in self.rows:
@@ -139,20 +144,20 @@ class Head(PooledHead):
     @property
     def by_channel(self) -> bool:
         """Whether f is linear in features pooled channel by channel: found by trying, and kept."""
-        if "_last" not in self.__dict__:
-            self.__dict__["_last"] = None
+        if self._last is UNTRIED:
+            self._last = None
             with torch.inference_mode(False), torch.no_grad(), evaluating(self.rest.network):
-                self.__dict__["_last"] = self._find_last()
-        return self.__dict__["_last"] is not None
+                self._last = self._find_last()
+        return self._last is not None
 
     @property
     def last(self) -> nn.Linear:
         """The linear layer that ends f; after `by_channel` said so."""
-        return self.rest.network.get_submodule(self.__dict__["_last"])
+        return self.rest.network.get_submodule(self._last)
 
     def pooled(self, features: Tensor) -> Tensor:
         """p, the last linear layer's input: (N, C)."""
-        return self._ends(self.__dict__["_last"], features)[0]
+        return self._ends(self._last, features)[0]
 
     def _ends(self, name: str, features: Tensor) -> tuple[Tensor, Tensor]:
         """The input of one linear layer, and the logits."""

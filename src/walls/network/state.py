@@ -25,3 +25,16 @@ def differentiable(model: nn.Module) -> nn.Module:
     """Itself; a copy where weights were made in inference mode, which no gradient passes."""
     made = chain(model.parameters(), model.buffers())
     return copy.deepcopy(model) if any(tensor.is_inference() for tensor in made) else model
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, and afterwards in the mode it was in."""
+    training = [module for module in network.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

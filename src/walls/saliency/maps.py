@@ -6,14 +6,13 @@ All methods share one pass of the backbone, to **B**, and one gradient of the he
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from walls.base.progress import track
 from walls.network.classifier import Classifier
-from walls.network.state import differentiable, own_state
+from walls.network.state import differentiable, evaluating, own_state
 from walls.saliency import attribution, masking  # noqa: F401  they register methods
 from walls.saliency.cut import Cut
 from walls.saliency.methods import METHODS, PIXELS
@@ -59,7 +58,8 @@ def saliency_maps(
     maps = len(images) * len(methods)
     bar = track(total=maps, desc="saliency maps", unit="map", hidden=progress is not None)
     parameter = next(model.parameters())
-    with bar, own_state(parameter.dtype), evaluation_mode(differentiable(model)) as network:
+    network = differentiable(model)
+    with bar, own_state(parameter.dtype), evaluating(network):
         for start in range(0, len(images), batch_size):
             place = slice(start, start + batch_size)
             # A copy: one made in inference mode has no gradients.
@@ -77,18 +77,6 @@ def saliency_maps(
                     (progress or bar.update)(len(batch))
         nothing = torch.empty(0, 0, 0).to(parameter)
         return {name: torch.cat(parts) if parts else nothing for name, parts in found.items()}
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module):
-    """The model in evaluation mode; afterwards each of its modules is in the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def check_names(methods: Iterable[str], options: Mapping[str, Mapping[str, object]]) -> list[str]:

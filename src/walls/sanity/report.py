@@ -12,6 +12,7 @@ from torch import Tensor
 from walls.base import files
 from walls.network.certificate import Certificate
 from walls.network.geometry import DeadZone
+from walls.saliency import statistics
 from walls.saliency.activity import uniform_activity
 from walls.saliency.statistics import interval
 from walls.sanity.controls import ANOTHER, GREY, SAME
@@ -52,20 +53,9 @@ class Report:
         """A row per method and control: mean µ×100, its 95% interval over classes, and counts."""
         rows = []
         for (method, control), part in self.table.groupby(["method", "control"], sort=False):
-            low, high = interval(100 * part["mu"].to_numpy(), part["class"].to_numpy(), self.seed)
-            rows.append(
-                {
-                    "method": method,
-                    "control": control,
-                    "mean": 100 * part["mu"].mean(),
-                    "std": 100 * part["mu"].std(),
-                    "ci_low": low,
-                    "ci_high": high,
-                    "mean_raw": 100 * part["mu_raw"].mean(),
-                    "images": len(part),
-                    "empty": int(part["mu"].isna().sum()),
-                }
-            )
+            values, raw, classes = (part[key].to_numpy() for key in ("mu", "mu_raw", "class"))
+            cells = statistics.summary(values, raw, self.seed, classes)
+            rows.append({"method": method, "control": control, **cells})
         return pd.DataFrame(rows)
 
     def verdict(self, method: str) -> str:

@@ -4,11 +4,15 @@ A source turns a `Request` into the manifest's rows (split, label, class, animal
 train or val, label 0 … classes - 1, class the label's name, animal true where it is one or nobody
 knows, path relative to the set's folder or absolute. Adding a source is adding a function:
 
-    @source("my-photographs", root="needed")
-    def my_photographs(request: Request) -> Iterable[tuple]:
-        ...
+    @source("birds", root="needed")
+    def birds(request: Request) -> Iterable[tuple]:
+        files = {"train": {"wren": [PATH, …], …}, "val": {"wren": [PATH, …], …}}
+        found = Listing(str(request.root), files, str, lambda name: True, folders.refer)
+        return listing.taken(found, request.settings, request.random, request.folder)
 
-What a function needs it imports itself: parameters are checked without waiting for torch.
+`folders.refer` leaves files where they lie; imagenet.py has a `take` that copies them. Nothing else
+lists the sources: `data.name` and its messages follow from the decorator. What a function needs it
+imports itself, so that parameters are checked without waiting for torch.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -40,53 +44,32 @@ class Request:
         return Path(self.settings.root).expanduser().absolute() if self.settings.root else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A source, and what the checks, the training and the estimates must know about it."""
 
     rows: Callable[[Request], Iterable[tuple]]
-    root: Literal["none", "optional", "needed"]  # `data.root`
-    crop_area: tuple[float, float] | None  # share of the image that a training crop keeps
-    class_images: tuple[float, float] | None  # a class's train and val images, where null means all
-    most_classes: int | None
-    writes: bool  # its images into the set's folder, instead of referring to them
-    endless: bool  # so that "all images" means nothing
-    empty: bool  # no images at all: models and stacks come from elsewhere
-    knows_animals: bool
-    turned: bool  # images as their EXIF orientation says, instead of as stored
+    root: Literal["none", "optional", "needed"] = "none"  # `data.root`
+    # The share of an image that a training crop keeps; None: there is nothing to train on.
+    crop_area: tuple[float, float] | None = (0.25, 1.0)
+    # Train and val images of a class, for the estimates, where `data.*_images` is null: all.
+    class_images: tuple[float, float] | None = None
+    most_classes: int | None = None
+    writes: bool = False  # its images into the set's folder, instead of referring to them
+    endless: bool = False  # so that "all images" means nothing
+    empty: bool = False  # no images at all: models and stacks come from elsewhere
+    knows_animals: bool = True  # which classes are animals, for `data.animals`
+    turned: bool = True  # images as their EXIF orientation says, instead of as stored
 
 
 SOURCES: dict[str, Source] = {}
 
 
-def source(
-    name: str,
-    *,
-    root: Literal["none", "optional", "needed"] = "none",
-    crop_area: tuple[float, float] | None = (0.25, 1.0),
-    class_images: tuple[float, float] | None = None,
-    most_classes: int | None = None,
-    writes: bool = False,
-    endless: bool = False,
-    empty: bool = False,
-    knows_animals: bool = True,
-    turned: bool = True,
-) -> Callable:
-    """Register a function Request → rows under `name`."""
+def source(name: str, **facts: Any) -> Callable:
+    """Register a function Request → rows under `name`, with the facts of `Source` that differ."""
 
     def register(function: Callable[[Request], Iterable[tuple]]) -> Callable:
-        SOURCES[name] = Source(
-            function,
-            root,
-            crop_area,
-            class_images,
-            most_classes,
-            writes,
-            endless,
-            empty,
-            knows_animals,
-            turned,
-        )
+        SOURCES[name] = Source(rows=function, **facts)
         return function
 
     return register

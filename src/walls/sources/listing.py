@@ -52,9 +52,8 @@ def choose(
 ) -> tuple[list[tuple], dict[str, str]]:
     """The files of `data.classes` classes, and those classes' names, all different.
 
-    The files come as [(split, label, class, file)].
-
-    Labels follow the sorted classes. Every class gives as many files as any other, or all it has
+    The files come as [(split, label, class, file)], the labels in the order of the sorted classes.
+    Every class gives as many files as any other, or all it has
     where the number is null. Raises ValueError naming a class that is empty, missing from a split
     or too small.
     """

@@ -196,20 +196,19 @@ def _row(
     dataset: str, place: Place, attempt: int, draw: Draw, zone: DeadZone, seed: int
 ) -> dict[str, object]:
     """A row of the manifest, neither refused nor written so far."""
-    values = (
-        dataset,
-        place.index,
-        attempt,
-        place.label,
-        place.name,
-        zone.seen_rows,
-        draw.upper,
-        draw.lower,
-        seed,
-        "",
-        "",
-    )
-    return dict(zip(COLUMNS, values, strict=True))
+    return {
+        "dataset": dataset,
+        "index": place.index,
+        "attempt": attempt,
+        "label": place.label,
+        "class": place.name,
+        "edge": zone.seen_rows,
+        "upper": draw.upper,
+        "lower": draw.lower,
+        "seed": seed,
+        "reject": "",
+        "path": "",
+    }
 
 
 def mixing(photographs: pd.DataFrame, zone: DeadZone, seed: int) -> Maker:
