@@ -68,7 +68,8 @@ class Claim:
     where: str  # in the paper
     stages: tuple[str, ...]  # that look at it again
     tolerance: str  # how exactly it must come back
-    trained: bool  # whether trained weights decide: then it may move to inconclusive and back
+    # Whether trained weights decide: it may move to inconclusive and back; tolerance: the verdict.
+    trained: bool
     judge: Callable[[Findings], Judged]
 
 

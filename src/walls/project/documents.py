@@ -1,4 +1,4 @@
-"""The documents' generated blocks: this run's numbers in README, ARTIFACT, the showcases.
+"""The documents' generated blocks: this run's numbers in README, ARTIFACT, docs, the showcases.
 
 A block stands between `<!-- NAME -->` and `<!-- /NAME -->`; BLOCKS says who writes it.
 """
@@ -19,7 +19,7 @@ from walls.paper.claims import of
 from walls.project import log
 from walls.sanity.controls import CONTROLS
 
-DOCUMENTS = ("README.md", "ARTIFACT.md")
+DOCUMENTS = ("README.md", "ARTIFACT.md", "docs/presets.md")
 Maker = Callable[[Path], str]  # of the folder whose results it shows
 MARKER = re.compile(r"^<!-- (/?)([\w-]+) -->$", re.MULTILINE)
 
@@ -38,25 +38,26 @@ PRESETS = {
 }
 ESTIMATED = """\
 Estimates, of both networks together. Training: operations (forward and backward, times images and
-epochs) at the pace of [benchmarks/training.md](benchmarks/training.md) on two cores, or at that
-of one H200 in [benchmarks/gpu.md](benchmarks/gpu.md), steps alone, without what reading the
-images takes. Maps: the pace of [benchmarks/cams.md](benchmarks/cams.md). Memory, of training: a
+epochs) at the pace of [benchmarks/training.md](../benchmarks/training.md) on two cores, or at that
+of one H200 in [benchmarks/gpu.md](../benchmarks/gpu.md), counting the steps alone, not the time to
+read images. Maps: the pace of [benchmarks/cams.md](../benchmarks/cams.md). Memory, of training: a
 batch's layers, the weights with gradient and momentum, 1 GB for Python; what each stage of the
-default took is in [ARTIFACT.md](ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied, the
+default took is in [ARTIFACT.md](../ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied, the
 weights with DVC's copy and a checkpoint."""
 
 
 def fill() -> None:
-    """Write the blocks of README.md, ARTIFACT.md and the showcases' pages anew.
+    """Write the blocks of README.md, ARTIFACT.md, docs/ and the showcases' pages anew.
 
     The record of the run stays: `record` alone writes it.
     """
     root = paths.root()
-    pages = [*(root / name for name in DOCUMENTS), *sorted(root.glob("showcase/*/README.md"))]
+    pages = {root / name: root for name in DOCUMENTS}  # and the folder whose results it shows
+    pages |= {page: page.parent for page in sorted(root.glob("showcase/*/README.md"))}
     texts = {}
-    for page in pages:
-        text, name = page.read_text(encoding="utf-8"), str(page.relative_to(root))
-        texts[page] = filled(text, page.parent, name)
+    for page, results in pages.items():
+        text, name = page.read_text(encoding="utf-8"), page.relative_to(root).as_posix()
+        texts[page] = filled(text, results, name)
     for page, text in texts.items():
         _write(text, page)
 
@@ -201,7 +202,7 @@ def presets(root: Path) -> str:
         what, data = PRESETS[name]
         lines.append(
             _row(
-                f"[`presets/{name}.yaml`](presets/{name}.yaml)",
+                f"[`presets/{name}.yaml`](../presets/{name}.yaml)",
                 what,
                 data,
                 time,
