@@ -42,8 +42,8 @@ epochs) at the pace of [benchmarks/training.md](../benchmarks/training.md) on tw
 of one H200 in [benchmarks/gpu.md](../benchmarks/gpu.md), counting the steps alone, not the time to
 read images. Maps: the pace of [benchmarks/cams.md](../benchmarks/cams.md). Memory, of training: a
 batch's layers, the weights with gradient and momentum, 1 GB for Python; what each stage of the
-default took is in [ARTIFACT.md](../ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied, the
-weights with DVC's copy and a checkpoint."""
+default took is in [ARTIFACT.md](../ARTIFACT.md). Disk: 7 GB of packages, images drawn or copied,
+the weights with DVC's copy and a checkpoint."""
 
 
 def fill() -> None:
@@ -150,7 +150,7 @@ def claims(root: Path) -> str:
         _row(
             "claim",
             "in the paper",
-            "it says",
+            "the paper reports",
             "stages to repeat",
             "expected",
             "tolerance",
