@@ -199,7 +199,7 @@ def test_several_networks_by_hand():
     assert cells["mean"] == pytest.approx(47.5) and cells["mean_raw"] == pytest.approx(23.75)
     assert cells["networks_std"] == pytest.approx(between)
     assert cells["std"] == pytest.approx(math.sqrt(within + between**2))
-    assert [cells[key] for key in ("images", "empty", "networks", "maps")] == [4, 1, 2, 7]
+    assert [cells[key] for key in ("images", "empty", "classes", "networks", "maps")] == [4, 1, 2, 2, 7]
     one = networks == 0
     alone = summary(values[one], values[one] / 2, 0, classes[one])
     told = summary(values[one], values[one] / 2, 0, classes[one], networks[one])
@@ -207,7 +207,7 @@ def test_several_networks_by_hand():
     long = pd.DataFrame({"dataset": "d", "method": "m", "mu": values, "mu_raw": values / 2})
     table = statistics.tabulate(long.assign(**{"class": classes}, network=networks))
     assert table.iloc[0, 2:].to_dict() == pytest.approx(cells)
-    assert list(table.columns) == ["dataset", "method", *CELLS, "networks", "networks_std", "maps"]
+    assert list(table.columns) == ["dataset", "method", *CELLS, *statistics.OVER_NETWORKS]
 
 
 def test_networks_that_agree_add_nothing():

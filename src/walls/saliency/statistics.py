@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 
 CELLS = ["mean", "std", "ci_low", "ci_high", "mean_raw", "images", "empty"]
-OVER_NETWORKS = ["networks", "networks_std", "maps"]  # and these, where there may be several
+OVER_NETWORKS = [
+    "classes",
+    "networks",
+    "networks_std",
+    "maps",
+]  # and these, where there may be several
 
 
 def summary(
@@ -46,8 +51,12 @@ def summary(
     }
     if networks is None:
         return cells
-    several = {"networks": len(np.unique(whose)), "networks_std": between, "maps": len(values)}
-    return cells | several
+    return cells | {
+        "classes": len(np.unique(own)),
+        "networks": len(np.unique(whose)),
+        "networks_std": between,
+        "maps": len(values),
+    }
 
 
 def interval(
