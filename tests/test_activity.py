@@ -164,6 +164,60 @@ def test_images_of_one_class_count_as_one():
     assert table["ci_low"][0] == pytest.approx(whole["ci_low"])
 
 
+@pytest.mark.parametrize(
+    "networks, of_network, of_class, of_both, of_image",
+    [(3, 3, 10, 3, 10), (3, 10, 3, 3, 10), (3, 5, 5, 0, 5), (2, 5, 5, 2, 5), (5, 5, 10, 5, 10)],
+)
+def test_networks_and_classes_are_both_drawn(networks, of_network, of_class, of_both, of_image):
+    """Means of known variance on both levels, ten classes of five images: 95% intervals hold the
+    true mean about as often; of classes alone, as for one network, they are far too narrow.
+    """
+    random, within, alone = np.random.default_rng(0), [], []
+    network, image_class, _ = (axis.ravel() for axis in np.indices((networks, 10, 5)))
+    for trial in range(300):
+        values = (
+            50
+            + of_network * random.normal(size=(networks, 1, 1))
+            + of_class * random.normal(size=(1, 10, 1))
+            + of_both * random.normal(size=(networks, 10, 1))
+            + of_image * random.normal(size=(networks, 10, 5))
+        ).ravel()
+        for found, whose in ((within, network), (alone, None)):
+            low, high = statistics.interval(values, image_class, trial, 1000, whose)
+            found.append(low <= 50 <= high)
+    assert 0.9 < np.mean(within) < 0.99
+    assert np.mean(alone) < np.mean(within) - 0.08
+
+
+def test_several_networks_by_hand():
+    """Every network counts alike, whatever the number of its images; both levels' variances."""
+    values = np.array([0.1, 0.3, 0.2, 0.4, 0.6, 0.8, math.nan])
+    networks, classes = np.array([0, 0, 0, 0, 1, 1, 1]), np.array([*"aabb", *"abb"])
+    cells = summary(values, values / 2, 0, classes, networks)
+    within = (np.var([10, 30, 20, 40], ddof=1) + np.var([60, 80], ddof=1)) / 2
+    between = np.std([25, 70], ddof=1)
+    assert cells["mean"] == pytest.approx(47.5) and cells["mean_raw"] == pytest.approx(23.75)
+    assert cells["networks_std"] == pytest.approx(between)
+    assert cells["std"] == pytest.approx(math.sqrt(within + between**2))
+    assert [cells[key] for key in ("images", "empty", "classes", "networks", "maps")] == [4, 1, 2, 2, 7]
+    one = networks == 0
+    alone = summary(values[one], values[one] / 2, 0, classes[one])
+    told = summary(values[one], values[one] / 2, 0, classes[one], networks[one])
+    assert {key: told[key] for key in alone} == alone and math.isnan(told["networks_std"])
+    long = pd.DataFrame({"dataset": "d", "method": "m", "mu": values, "mu_raw": values / 2})
+    table = statistics.tabulate(long.assign(**{"class": classes}, network=networks))
+    assert table.iloc[0, 2:].to_dict() == pytest.approx(cells)
+    assert list(table.columns) == ["dataset", "method", *CELLS, *statistics.OVER_NETWORKS]
+
+
+def test_networks_that_agree_add_nothing():
+    values = np.random.default_rng(0).uniform(0, 1, 20)
+    classes = np.repeat(np.arange(5), 4)
+    one = statistics.interval(values, classes)
+    twice = [np.tile(some, 2) for some in (values, classes)]
+    assert statistics.interval(*twice, networks=np.repeat([0, 1], 20)) == pytest.approx(one)
+
+
 def test_tabulate_keeps_datasets_and_methods_apart():
     """In the order met, with `summary`'s cells of each group, its seed's interval included."""
     values = np.random.default_rng(1).uniform(0, 1, 30)

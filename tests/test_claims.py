@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 
 from walls.paper import claims, table1
+from walls.paper.networks import by_network
 
 WALL = {
     "image_rows": 224,
@@ -26,12 +27,18 @@ WALL = {
 def activity(**mu):
     """A long table with the same µ values per method in both datasets, ten images a class."""
     rows = [
-        (d, n, n // 10, m.replace("pp", "++"), v, v)
+        (d, 0, n, n // 10, m.replace("pp", "++"), v, v)
         for d in table1.PAPER_TABLE
         for m, values in mu.items()
         for n, v in enumerate(values)
     ]
-    return pd.DataFrame(rows, columns=["dataset", "image", "class", "method", "mu", "mu_raw"])
+    columns = ["dataset", "network", "image", "class", "method", "mu", "mu_raw"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def networks(*tables):
+    """The activity of several networks as one table."""
+    return pd.concat([table.assign(network=n) for n, table in enumerate(tables)], ignore_index=True)
 
 
 def test_the_papers_table():
@@ -45,7 +52,10 @@ def test_table1():
     table = table1.with_uniform(table1.table1(activity(GradCAM=[0.1, 0.3])), 54 / 224)
     assert (
         table.columns.tolist()
-        == "dataset method mean std ci_low ci_high mean_raw images empty paper_mean paper_std".split()
+        == (
+            "dataset method mean std ci_low ci_high mean_raw images empty classes networks networks_std maps "
+            "paper_mean paper_std"
+        ).split()
     )
     first, uniform = table.iloc[0], table.iloc[1]
     assert (
@@ -193,6 +203,49 @@ def test_images_of_one_class_are_not_so_many_images():
     assert judged("highlights-gradcam", activity=one).verdict == "inconclusive"
 
 
+def test_networks_and_classes_both_decide():
+    """Every network's own share is told; one of three that is dark makes a claim inconclusive."""
+    lit, dark = activity(GradCAM=[0.3] * 100), activity(GradCAM=[0.0] * 100)
+    found = judged("highlights-gradcam", activity=networks(lit, lit, lit))
+    said = "300 of 300 images of 3 networks and 10 classes [100%, 100%], most on 3 of 3 networks"
+    assert found.verdict == "holds" and found.ours == f"STACK-MIX: {said}; STACK-GEN: {said}"
+    found = judged("highlights-gradcam", activity=networks(lit, lit, dark))
+    assert found.verdict == "inconclusive" and "most on 2 of 3 networks" in found.ours
+    assert judged("highlights-gradcam", activity=networks(dark, dark)).verdict == "fails"
+
+
+def test_a_network_of_fewer_images_counts_as_much():
+    lit, dark = activity(GradCAM=[0.3] * 100), activity(GradCAM=[0.0] * 30)
+    table = table1.table1(networks(lit, dark))
+    assert table["mean"].tolist() == pytest.approx([15, 15]) and table["maps"].tolist() == [130] * 2
+    said = table1.notes(table, {})
+    assert "STACK-MIX: 2 networks, 10 classes, 100 images (of GradCAM 30 but for the first" in said
+    assert "intervals draw networks and classes again" in said
+    assert "of one network" in table1.notes(table1.table1(lit), {})
+
+
+def test_the_ten_are_quoted():
+    """Per network: on most images of both datasets, or not."""
+    rows = [
+        (d, n, "GradCAM", lit)
+        for d, shares in (("stack-mix", (90, 40, 60, 70)), ("stack-gen", (90, 90, 50, 51)))
+        for n, lit in enumerate(shares)
+    ]
+    table = pd.DataFrame(rows, columns=["dataset", "network", "method", "lit"])
+    lit = activity(GradCAM=[0.3] * 100, XGradCAM=[0.3] * 100)
+    found = judged("highlights-gradcam", activity=lit, ten=table)
+    assert found.ours.endswith("; of 4 networks (benchmarks/ten.md) 2 do")
+    assert "ten.md" not in judged("highlights-xgradcam", activity=lit, ten=table).ours
+    assert "ten.md" not in judged("highlights-gradcam", activity=lit).ours
+
+
+def test_every_networks_own_numbers():
+    some = networks(activity(GradCAM=[0.1, 0.3]), activity(GradCAM=[0.02, 0.04, math.nan, 0.3]))
+    table = by_network(some).set_index(["dataset", "network"]).loc["stack-mix"]
+    assert table["mean"].tolist() == pytest.approx([20, 12]) and table["images"].tolist() == [2, 4]
+    assert table["lit"].tolist() == [100, 25] and table["empty"].tolist() == [0, 1]
+
+
 def test_the_datasets_may_disagree():
     table = activity(GradCAM=[0.3] * 50)
     table.loc[table["dataset"] == "stack-gen", "mu"] = 0.0
@@ -265,6 +318,42 @@ def test_agreement_of_rankings():
     turned.loc[second, "mu"] = turned.loc[second, "mu"].to_numpy()[::-1]
     assert judged("datasets-agree", activity=turned).verdict == "fails"
     assert judged("datasets-agree", activity=turned[~second]).verdict == "not tested here"
+
+
+def test_the_accuracy_of_several_networks():
+    """Each loses 4 points: a drop; one that loses 20 makes it as unsure as they differ."""
+
+    def found(*lost):
+        tables = {
+            f"masked-{n}" if n else "masked": [2] * k + [1] * (500 - k) for n, k in enumerate(lost)
+        }
+        return judged(
+            "accuracy",
+            predictions={
+                which: pd.DataFrame({"rank": ranks})
+                for which, ranks in (tables | {"baseline": [1] * 500}).items()
+            },
+        )
+
+    same = found(20, 20, 20)
+    assert same.verdict == "holds" and same.ours.startswith("96.0 against 100.0, a drop of 2")
+    assert "60 images lost, 0 won, a loss (McNemar, p < 0.05) on 3 of 3 networks" in same.ours
+    assert found(20, 20, 100).verdict == "inconclusive"
+    assert "on 2 of 3 networks" in found(20, 20, 2).ours
+
+
+def test_the_drop_of_several_networks_covers_it():
+    """Networks that differ, and images that all of them share: 95% hold the true mean drop."""
+    random, inside, alone = np.random.default_rng(0), [], []
+    for _ in range(1500):
+        hard = random.uniform(size=400)  # an image's own, for every network
+        wrong = [hard < p for p in random.normal(0.06, 0.015, 3)]
+        lost, won = np.array([own.sum() for own in wrong]), np.zeros(3, int)
+        low, high = claims.drop_interval(lost, won, 400)
+        inside.append(low <= 0.06 <= high)
+        low, high = claims.drop_interval(lost[:1], won[:1], 400)
+        alone.append(low <= 0.06 <= high)
+    assert 0.93 <= np.mean(inside) <= 0.995 and np.mean(alone) < 0.9
 
 
 def test_the_drops_interval_covers_it():

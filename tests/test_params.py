@@ -119,6 +119,10 @@ def test_values_are_read(tmp_path):
     ("accumulate: 1 ", "accumulate: 3 ", "train.accumulate: got 3; takes a divisor of train.batch_size, 32"),
     ("accumulate: 1 ", "accumulate: 0 ", "train.accumulate: got 0; takes a whole number, 1 or more"),
     ("kernel: 2 ", "kernel: 3 ", "theory.pool: got 2 with a kernel of 3; takes a number of which twice divides"),
+    ("again: [1, 2] ", "again: [1, 1] ", "train.again: got [1, 1]; takes a list of whole numbers from 1 to 999, each once"),
+    ("again: [1, 2] ", "again: [0] ", "train.again: got 0; takes a list of whole numbers from 1"),
+    ("again: [1, 2] ", "again: 3 ", "train.again: got 3; takes a list of whole numbers from 1"),
+    ("costly_images: 30 ", "costly_images: 0 ", "cams.costly_images: got 0; takes a whole number of images, 1 or more, or null"),
     ("images: 24 ", "images: 1 ", "sweep.images: got 1; takes a whole number, 2 or more"),
     ("epochs: 5               #", "epochs: 0 #", "sweep.epochs: got 0; takes a whole number, 1 or more"),
     ("checkpoint: null", "checkpoint: no/such", "model.checkpoint: got no/such, without masked.safetensors"),
@@ -194,7 +198,16 @@ def test_checkpoints_are_ours_or_the_authors(tmp_path, names):
     ):
         load(tmp_path, text)
     (tmp_path / names[1]).touch()
-    assert load(tmp_path, text).model.checkpoint == str(tmp_path)
+    alone = text.replace("again: [1, 2]", "again: []")
+    assert load(tmp_path, alone).model.checkpoint == str(tmp_path)
+    (tmp_path / names[0].replace("masked", "masked-1")).touch()
+    with pytest.raises(
+        ValueError, match=r"^train\.again: got \[1, 2\], but .* masked-2\.saf"
+    ) as error:
+        load(tmp_path, text)
+    assert "\n" not in str(error.value)
+    (tmp_path / names[0].replace("masked", "masked-2")).touch()
+    assert load(tmp_path, text).train.again == [1, 2]
 
 
 def test_one_line_per_wrong_field(tmp_path):

@@ -9,10 +9,11 @@ import tomllib
 import pytest
 import yaml
 from conftest import ROOT
+from dvc.repo import Repo
 from imports import closure
 
 from walls.base import params
-from walls.project import log, runner
+from walls.project import log, runner, stages
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
@@ -52,13 +53,49 @@ def test_everything_waits_for_the_check():
 
 def test_the_lock_knows_every_stage():
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
-    expected = {
-        f"{name}@{member}"
-        for name, s in STAGES.items()
-        for values in s.get("matrix", {}).values()
-        for member in values
-    }
-    assert set(lock) == expected | {name for name, stage in STAGES.items() if "matrix" not in stage}
+    assert set(lock) == set(stages.every(ROOT))
+
+
+def test_the_stages_are_those_that_dvc_knows():
+    """A matrix's list from params.yaml included; what each leaves lies below one of its outputs."""
+    with Repo(str(ROOT)) as repo:
+        known = {stage.addressing: [str(out) for out in stage.outs] for stage in repo.index.stages}
+    assert list(stages.every(ROOT)) == [
+        one for name in STAGES for one in known if one.partition("@")[0] == name
+    ]
+    assert {"train-again@1", "cams-again@stack-gen-2"} <= set(known)
+    for stage, file in log.executed(ROOT).items():
+        assert str(file.parent.relative_to(ROOT)) in known[stage], stage
+
+
+def test_networks_no_longer_asked_for_are_cleared(tmp_path, monkeypatch):
+    """Stages read the whole folder of further networks: `check` leaves only those of the list."""
+    for name, source in (("dvc.yaml", "dvc.yaml"), ("params.yaml", "presets/smoke.yaml")):
+        (tmp_path / name).write_text((ROOT / source).read_text())
+    monkeypatch.chdir(tmp_path)
+    again = tmp_path / "runs" / "again"
+    for name in ("train-masked-1", "train-masked-2", "cams-stack-mix-1", "cams-stack-gen-12"):
+        (again / name).mkdir(parents=True)
+    runner.check()
+    assert {path.name for path in again.iterdir()} == {"gate", "train-masked-1", "cams-stack-mix-1"}
+
+
+@pytest.mark.parametrize(
+    "stage", ["train-again@3", "train-again", "cams-again@stack-mix", "train@masked-1"]
+)
+def test_a_stage_that_is_none(stage, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(
+        ValueError, match=f"^stage: got {stage}; takes one that `dvc stage list` shows$"
+    ):
+        runner.execute(stage)
+
+
+def test_a_list_that_params_yaml_lacks(tmp_path):
+    for name in ("dvc.yaml", "params.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text().replace("again: [1, 2]", "again: 3"))
+    with pytest.raises(ValueError, match=r"^train\.again: got 3; takes a list$"):
+        stages.every(tmp_path)
 
 
 def test_the_environment_is_the_lock():

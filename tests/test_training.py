@@ -459,7 +459,8 @@ def test_the_checkpoints_name_stands_for_all_the_code(images, tmp_path, monkeypa
 @pytest.mark.parametrize(
     "which, old, new, message",
     [
-        ("both", "", "", "train: got both; takes masked or baseline"),
+        ("both", "", "", "train: got both; takes masked, masked-1 or baseline"),
+        ("masked-2", "", "", "train: got masked-2; takes masked, masked-1 or baseline"),
         ("masked", "", "", "runs/wall/masked.json: not there; takes a `dvc repro wall` first"),
         ("masked", "rows: 7", "rows: nine", "wall.rows: got 'nine'"),
         ("masked", "checkpoint: null", "checkpoint: models", "model.checkpoint: got models, "),
@@ -471,7 +472,7 @@ def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, which, ol
     (tmp_path / "params.yaml").write_text(text.replace(old, new))
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "models").mkdir()
-    for name in job.WHICH:
+    for name in (*job.WHICH, "masked-1"):
         (tmp_path / "models" / f"{name}.safetensors").touch()
     monkeypatch.chdir(tmp_path)
     assert commands.main(["train", which]) == 1

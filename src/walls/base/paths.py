@@ -19,3 +19,19 @@ def root(start: Path | None = None) -> Path:
 def runs(*parts: str) -> Path:
     """A path below `runs/`, the stages' outputs."""
     return root().joinpath("runs", *parts)
+
+
+def weights(which: str, network: int = 0) -> Path:
+    """The file of a network's weights: `which` is masked or baseline, `network` as in `of_network`.
+
+    masked.safetensors, baseline.safetensors, masked-1.safetensors, …
+    """
+    return root() / "models" / f"{which}{f'-{network}' if network else ''}.safetensors"
+
+
+def of_network(name: str, network: int) -> Path:
+    """The folder below `runs/` for one of several networks that are alike but for their seed.
+
+    Of the first, 0, `name` itself; of the others again/NAME-NUMBER.
+    """
+    return runs("again", f"{name}-{network}") if network else runs(name)

@@ -13,17 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from walls.paper import networks
+from walls.paper.networks import ACTIVE, MOST
 from walls.paper.table1 import PAPER_TABLE
 from walls.saliency.statistics import interval
 from walls.sanity.report import OBJECT
 
-ACTIVE = 0.05  # an image whose µ exceeds this is highlighted behind the wall
-MOST = 0.5  # the share of images that must be, with its 95% interval
 AGREE = 0.7  # Spearman's ρ between the two datasets' means
 SMALL_DROP = 0.10  # top-1 that a wall may cost and still leave "a realistic network"
 LEVEL = 0.05  # significance of the tests
@@ -36,10 +37,11 @@ CAMS = ("cams@stack-mix", "cams@stack-gen", "paper")  # what looks at the maps a
 class Findings:
     """What the run found.
 
-    `wall`: metrics/wall.json; `activity`: long, with dataset, class, method, mu, mu_raw (`measured`
-    in results.py); `checks`: the cams stages' checks per dataset; `predictions`: loop.predict's
-    table per model; `theory`: metrics/theory.json; `networks`: runs/networks/networks.json, a
-    report per network.
+    `wall`: metrics/wall.json; `activity`: long, with dataset, network, class, method, mu, mu_raw
+    (`measured` in results.py); `checks`: the cams stages' checks per dataset and network;
+    `predictions`: loop.predict's table per network (masked, masked-1, …, baseline); `theory`:
+    metrics/theory.json; `networks`: runs/networks/networks.json, a report per network; `ten`:
+    benchmarks/ten.csv (networks.ten).
     """
 
     wall: dict
@@ -48,6 +50,7 @@ class Findings:
     predictions: dict[str, pd.DataFrame]
     theory: dict
     networks: dict[str, dict] = field(default_factory=dict)
+    ten: pd.DataFrame = field(default_factory=lambda: networks.ten(Path("nowhere")))
 
 
 @dataclass(frozen=True)
@@ -159,19 +162,20 @@ def hirescam_zero(found: Findings) -> Judged:
 )
 def hirescam_dark(found: Findings) -> Judged:
     """µ is 0 on every image."""
-    mu = found.activity[found.activity["method"] == "HiResCAM"]["mu"].dropna()
+    rows = found.activity[found.activity["method"] == "HiResCAM"].dropna(subset="mu")
+    mu, zero = rows["mu"], rows.groupby("network")["mu"].max() == 0
     if mu.empty:
         return Judged("0.0 ± 0.0", "no images", UNTESTED)
     spread = f"{100 * mu.mean():.1f} ± {100 * mu.std():.1f}, at most {100 * mu.max():.1f}"
-    ours = f"{spread}, of {len(mu)} images"
+    ours = f"{spread}, of {len(mu)} maps; on {zero.sum()} of {_counted(len(zero))}"
     return Judged("0.0 ± 0.0", ours, HOLDS if (mu == 0).all() else FAILS)
 
 
 def highlighted(found: Findings, method: str) -> Judged:
     """Most images are highlighted behind the wall.
 
-    The share with µ > ACTIVE has its interval above MOST. Images of one class are alike: for the
-    interval whole classes are drawn again.
+    The share with µ > ACTIVE has its interval above MOST. Images of one class are alike, and one
+    training is one network of many: for the interval classes and networks are drawn again.
     """
     said, verdicts, paper = [], [], []
     for dataset in PAPER_TABLE:
@@ -182,15 +186,20 @@ def highlighted(found: Findings, method: str) -> Judged:
             continue
         # An empty map highlights nothing, here too.
         active = (rows["mu"] > ACTIVE).to_numpy()
-        low, high = interval(active.astype(float), rows["class"].to_numpy())
+        classes, whose = rows["class"].to_numpy(), rows["network"].to_numpy()
+        low, high = interval(active.astype(float), classes, networks=whose)
         between = f"[{100 * low:.0f}%, {100 * high:.0f}%]"
-        counted = f"{active.sum()} of {len(rows)} images of {rows['class'].nunique()} classes"
-        said.append(f"{dataset.upper()}: {counted} {between}")
+        each = pd.Series(active).groupby(whose).mean()
+        several = f"{len(each)} networks and " if len(each) > 1 else ""
+        counted = f"{active.sum()} of {len(rows)} images of {several}{len(set(classes))} classes"
+        most = f"most on {(each > MOST).sum()} of {_counted(len(each))}"
+        said.append(f"{dataset.upper()}: {counted} {between}, {most}")
         settled = HOLDS if low > MOST else FAILS if high < MOST else INCONCLUSIVE
         verdicts.append(settled if rows["class"].nunique() > 1 else INCONCLUSIVE)
     alike = verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
     verdict = alike if verdicts else UNTESTED
-    return Judged("µ×100 = " + ", ".join(paper), "; ".join(said) or "no images", verdict)
+    ours = "; ".join(said) + networks.quoted(found.ten, method, list(PAPER_TABLE))
+    return Judged("µ×100 = " + ", ".join(paper), ours if said else "no images", verdict)
 
 
 for _method in PAPER_TABLE["stack-mix"]:
@@ -214,9 +223,13 @@ for _method in PAPER_TABLE["stack-mix"]:
     trained=True,
 )
 def datasets_agree(found: Findings) -> Judged:
-    """Spearman's ρ of the methods' means on the two datasets is AGREE or more."""
+    """Spearman's ρ of the methods' means on the two datasets is AGREE or more.
+
+    Of the means over all networks, every one counting alike; how many agree by themselves is told.
+    """
     own = found.activity[found.activity["method"].isin(PAPER_TABLE["stack-mix"])]
-    means = own.groupby(["method", "dataset"])["mu"].mean().unstack("dataset").dropna()
+    each = own.groupby(["network", "method", "dataset"])["mu"].mean().unstack("dataset").dropna()
+    means = each.groupby("method").mean()
     theirs = (
         [PAPER_TABLE[dataset][method][0] for method in PAPER_TABLE[dataset]]
         for dataset in PAPER_TABLE
@@ -225,8 +238,11 @@ def datasets_agree(found: Findings) -> Judged:
     if means.shape[1] < 2 or len(means) < 4:
         return Judged(paper, "fewer than two datasets or four methods", UNTESTED)
     rho, p = stats.spearmanr(means["stack-mix"], means["stack-gen"])
+    alone = [stats.spearmanr(part).statistic >= AGREE for _, part in each.groupby("network")]
     verdict = HOLDS if rho >= AGREE and p < LEVEL else FAILS if rho < 0 else INCONCLUSIVE
-    return Judged(paper, f"ρ = {rho:.2f} over {len(means)} methods (p = {p:.1g})", verdict)
+    told = f"ρ = {rho:.2f} over {len(means)} methods (p = {p:.1g})"
+    told += f"; {AGREE} or more on {sum(alone)} of {_counted(len(alone))}"
+    return Judged(paper, told, verdict)
 
 
 @claim(
@@ -238,29 +254,38 @@ def datasets_agree(found: Findings) -> Judged:
     trained=True,
 )
 def accuracy(found: Findings) -> Judged:
-    """McNemar's exact test of the images that one model alone gets right, and the drop's interval.
+    """The drop's 95% interval, over the images and over the masked networks, is in (0, SMALL_DROP].
 
-    It holds where the baseline wins and the drop's upper limit is SMALL_DROP or less; it fails
-    where the masked network wins, or the drop's lower limit is above SMALL_DROP.
+    Of one masked network: McNemar's exact test of the images that one model alone gets right says
+    whether there is a drop. It fails where the masked network wins, or the drop's lower limit is
+    above SMALL_DROP. How many networks lose by that test is told.
     """
-    paper = "66.5 against 71.5"
-    models = (found.predictions[which]["rank"] == 1 for which in ("masked", "baseline"))
-    masked, baseline = map(np.asarray, models)
-    if not len(masked):
+    paper, baseline = "66.5 against 71.5", (found.predictions["baseline"]["rank"] == 1).to_numpy()
+    masked = [
+        (table["rank"] == 1).to_numpy()
+        for which, table in found.predictions.items()
+        if which != "baseline"
+    ]
+    if not len(baseline):
         return Judged(paper, "no validation images", UNTESTED)
-    lost, won = int((baseline & ~masked).sum()), int((masked & ~baseline).sum())
-    p = stats.binomtest(lost, lost + won).pvalue if lost + won else 1.0
-    low, high = paired_difference(lost, won, len(masked))
-    if p >= LEVEL:
+    lost = np.array([(baseline & ~own).sum() for own in masked])
+    won = np.array([(own & ~baseline).sum() for own in masked])
+    tests = [
+        stats.binomtest(a, a + b).pvalue if a + b else 1.0 for a, b in zip(lost, won, strict=True)
+    ]
+    low, high = drop_interval(lost, won, len(baseline))
+    moved = tests[0] < LEVEL if len(masked) == 1 else low > 0 or high < 0
+    if not moved:
         verdict = INCONCLUSIVE
-    elif won > lost or low > SMALL_DROP:
+    elif won.sum() > lost.sum() or low > SMALL_DROP:
         verdict = FAILS
     else:
         verdict = HOLDS if high <= SMALL_DROP else INCONCLUSIVE
-    points = f"{100 * masked.mean():.1f} against {100 * baseline.mean():.1f}"
+    losing = sum(p < LEVEL and a > b for p, a, b in zip(tests, lost, won, strict=True))
+    points = f"{100 * np.mean(masked):.1f} against {100 * baseline.mean():.1f}"
     drop = f"a drop of {100 * low:.1f} to {100 * high:.1f} points (95%)"
-    ours = f"{points}, {drop}; {lost} images lost, {won} won (McNemar, p = {p:.2g})"
-    return Judged(paper, ours, verdict)
+    told = f"{lost.sum()} images lost, {won.sum()} won, a loss (McNemar, p < {LEVEL}) on {losing}"
+    return Judged(paper, f"{points}, {drop}; {told} of {_counted(len(masked))}", verdict)
 
 
 @claim(
@@ -281,7 +306,8 @@ def follows_upper(found: Findings) -> Judged:
     images, lower, upper, classes = (sum(count[key] for count in counts) for key in keys)
     ours = (
         f"another lower part: {lower} of {images} changed; another "
-        f"upper part: {upper} of {images}, {classes} to another class"
+        f"upper part: {upper} of {images}, {classes} to another class; "
+        f"{len(counts)} pairs of a network and a dataset"
     )
     return Judged("by construction", ours, HOLDS if lower == 0 and upper == images else FAILS)
 
@@ -309,6 +335,25 @@ def real_network(found: Findings) -> Judged:
         seen.append(report["verdicts"]["GradCAM"] == OBJECT)
     verdict = HOLDS if all(seen) else INCONCLUSIVE if any(seen) else FAILS
     return Judged("asked for", "; ".join(said), verdict)
+
+
+def drop_interval(lost: np.ndarray, won: np.ndarray, images: int) -> tuple[float, float]:
+    """The 95% interval of a drop in accuracy, over the images and over several networks.
+
+    `lost`, `won`: of each network, the images that the baseline or it alone has. Over the images
+    `paired_difference`, its middles and half widths averaged, as the networks share the images;
+    over the networks Student's t of their drops; the two half widths are added in squares.
+    """
+    limits = np.array([paired_difference(a, b, images) for a, b in zip(lost, won, strict=True)])
+    middle, half = limits.mean(), np.ptp(limits, axis=1).mean() / 2
+    if len(lost) > 1:
+        error = stats.sem((lost - won) / images)
+        half = np.hypot(half, stats.t.ppf(0.975, len(lost) - 1) * error)
+    return float(middle - half), float(middle + half)
+
+
+def _counted(count: int) -> str:
+    return f"{count} network{'s' * (count != 1)}"
 
 
 def paired_difference(lost: int, won: int, images: int) -> tuple[float, float]:

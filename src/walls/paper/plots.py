@@ -99,10 +99,19 @@ def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
 
 
 def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Figure 5: loss, validation top-1 and top-5 accuracy per epoch, masked and baseline."""
+    """Figure 5: loss, validation top-1 and top-5 accuracy per epoch, masked and baseline.
+
+    Further networks (masked-1, …) are thin lines of the masked one's kind.
+    """
     history = pd.concat(
-        [table.assign(model=which) for which, table in histories.items()], ignore_index=True
+        [
+            table.assign(model=which.partition("-")[0], network=which)
+            for which, table in histories.items()
+        ],
+        ignore_index=True,
     )
+    first = history[history["network"] == history["model"]]
+    further = history[history["network"] != history["model"]]
     figure, axes = plt.subplots(1, 3, figsize=(WIDTH, WIDTH / 2.8))
     panels = (
         ("train_loss", "training loss"),
@@ -110,8 +119,10 @@ def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
         ("top5", "validation top-5"),
     )
     for ax, (column, title) in zip(axes, panels, strict=True):
+        for _, own in further.groupby("network"):
+            ax.plot(own["epoch"], own[column], color=DEAD, linewidth=0.7, alpha=0.6)
         sns.lineplot(
-            history,
+            first,
             x="epoch",
             y=column,
             hue="model",

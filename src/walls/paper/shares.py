@@ -19,29 +19,51 @@ def shares(parts: Sequence[Maps], zone: DeadZone, seed: int = 0) -> pd.DataFrame
 
     A row per dataset, method and criterion: µ×100 above each of THRESHOLDS, and HALF: a pixel of
     the dead zone with more than half of the upscaled map's maximum. An empty map lights up nothing.
-    `low`, `high`: 95% intervals of the share, for which whole classes are drawn again.
+    Of several networks (`parts` of one dataset) every one counts alike. `low`, `high`: 95%
+    intervals of the share, for which whole classes and networks are drawn again. `least`, `most`:
+    the shares of the networks with the smallest and the largest.
     """
+    lit = pd.concat([_lit(part, zone) for part in parts], ignore_index=True)
     rows = []
-    for part in parts:
-        classes = np.array(part.classes)
-        for method in part.methods:
-            mu = part.mu[method].to_numpy()
-            lit = {f"µ×100 > {least}": 100 * mu > least for least in THRESHOLDS}
-            lit[HALF] = bright(part, method, zone)
-            for criterion, own in lit.items():
-                values = 100 * own.astype(float)
-                low, high = interval(values, classes, seed)
-                rows.append(
+    for key, group in lit.groupby(["dataset", "method", "criterion"], sort=False):
+        values, classes = group["lit"].to_numpy(), group["class"].to_numpy()
+        low, high = interval(values, classes, seed, networks=group["network"].to_numpy())
+        each = group.groupby("network")["lit"].mean()
+        rows.append(
+            {
+                **dict(zip(("dataset", "method", "criterion"), key, strict=True)),
+                "share": each.mean(),
+                "low": low,
+                "high": high,
+                "networks": len(each),
+                "least": each.min(),
+                "most": each.max(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _lit(part: Maps, zone: DeadZone) -> pd.DataFrame:
+    """Whether each image lights up, 0 or 100, by every method and criterion; long."""
+    rows = []
+    for method in part.methods:
+        count = len(part.raw[method])  # of a further network's costly methods: the first images
+        mu = part.mu[method].to_numpy()[:count]
+        found = {f"µ×100 > {least}": 100 * mu > least for least in THRESHOLDS}
+        for criterion, own in (found | {HALF: bright(part, method, zone)}).items():
+            rows.append(
+                pd.DataFrame(
                     {
                         "dataset": part.dataset,
+                        "network": part.network,
                         "method": method,
                         "criterion": criterion,
-                        "share": values.mean() if len(values) else np.nan,
-                        "low": low,
-                        "high": high,
+                        "class": part.classes[:count],
+                        "lit": 100 * own.astype(float),
                     }
                 )
-    return pd.DataFrame(rows)
+            )
+    return pd.concat(rows, ignore_index=True)
 
 
 def bright(part: Maps, method: str, zone: DeadZone) -> np.ndarray:

@@ -39,8 +39,8 @@ def table1(activity: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     This run's mean has its spread and interval, and the paper's stands beside it.
 
-    `activity`: long, with dataset, class, method, mu, mu_raw. Columns as in figures/table1.csv; the
-    intervals are over classes.
+    `activity`: long, with dataset, class, method, mu, mu_raw, and network. Columns as in
+    figures/table1.csv; the intervals are over classes and networks.
     """
     table = tabulate(activity, seed)
     paper = [
@@ -72,6 +72,8 @@ def with_uniform(table: pd.DataFrame, dead_share: float) -> pd.DataFrame:
             "paper_mean": math.nan,
             "paper_std": math.nan,
         }
+        if "networks" in table:
+            row |= {"networks_std": 0.0, **group[["classes", "networks", "maps"]].max().to_dict()}
         parts += [group, pd.DataFrame([row])]
     return pd.concat(parts, ignore_index=True) if parts else table
 
@@ -101,18 +103,40 @@ def spread(mean: float, std: float) -> str:
 def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str:
     """One paragraph below Table 1.
 
-    It says how many images and empty maps there are, and which dataset is missing and why.
+    It says how many networks, classes, images and empty maps there are, and which dataset is
+    missing and why.
     """
-    said = "Activity in the dead zone, µ×100, mean ± standard deviation"
+    several = "networks" in table and table["networks"].max() > 1
+    both = "over images and networks" if several else "over images"
+    said = f"Activity in the dead zone, µ×100, mean ± standard deviation {both}"
     parts = [said + ("; raw: without any min-subtraction." if raw else ".")]
+    if "networks" in table:
+        drawn = (
+            "draw networks and classes again" if several else "draw classes again: of one network"
+        )
+        parts.append(f"The 95% intervals {drawn}.")
     for dataset, group in table.groupby("dataset", sort=False):
         empty = ", ".join(f"{row.empty} of {row.method}" for row in group.itertuples() if row.empty)
         parts.append(
-            f"{dataset.upper()}: {group['images'].max()} images, "
+            f"{dataset.upper()}: {_counted(group)}, "
             + (f"all-zero maps left out: {empty}." if empty else "no all-zero map.")
         )
     parts += [f"{dataset.upper()}: {why}" for dataset, why in skipped.items()]
     return " ".join(parts)
+
+
+def _counted(group: pd.DataFrame) -> str:
+    """How many networks, classes and images one dataset's rows are made of."""
+    images = int(group["images"].max())
+    if "networks" not in group:
+        return f"{images} images"
+    networks, classes = int(group["networks"].max()), int(group["classes"].max())
+    told = f"{networks} network{'s' * (networks > 1)}, {classes} classes, {images} images"
+    fewer = group[group["maps"] < images * group["networks"]]
+    if fewer.empty:
+        return told
+    few = int(fewer["maps"].iloc[0] - images) // (networks - 1)
+    return f"{told} (of {' and '.join(fewer['method'])} {few} but for the first network)"
 
 
 def write_table1(table: pd.DataFrame, skipped: dict[str, str], folder: Path) -> None:

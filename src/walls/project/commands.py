@@ -138,7 +138,9 @@ def parser() -> argparse.ArgumentParser:
         "Started by `accelerate launch -m walls train WHICH` or torchrun, after "
         "`dvc repro wall data`; the next `dvc repro` takes the finished weights.",
     )
-    added.add_argument("which", metavar="WHICH", help="masked or baseline")
+    added.add_argument(
+        "which", metavar="WHICH", help="masked or baseline, or masked-1 for 1 in train.again"
+    )
     added = command(
         evaluate,
         "evaluate",

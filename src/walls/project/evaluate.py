@@ -42,7 +42,8 @@ def whole(which: str) -> None:
     with launched() as processes:
         # The first of them holds the stage's lock: its notebook would delete what they are at.
         with nullcontext() if processes.rank else alone(f"cams@{which}"):
-            evaluation.evaluate(network, images, p.cams, zone, resume, processes)
+            settings = p.cams.model_copy(update={"costly_images": None})  # as notebook 6 has them
+            evaluation.evaluate(network, images, settings, zone, resume, processes)
     if processes.rank == 0:
         count = f"{len(images)} images, {len(p.cams.methods)} methods"
         print(f"{which}: {count}; `dvc repro` takes it from here")

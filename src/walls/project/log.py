@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from walls.base import files, paths
+from walls.project import stages
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "papermill")
 
@@ -128,16 +129,12 @@ def executed(root: Path) -> dict[str, Path]:
 
     With each comes the executed notebook that it leaves in `runs/`.
     """
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    found = {}
-    for name, stage in stages.items():
-        (source,) = [Path(dep) for dep in stage["deps"] if dep.startswith("notebooks/")] or [None]
-        members = next(iter(stage.get("matrix", {}).values()), [""])
-        for member in members if source else []:
-            folder, suffix = (f"{name}-{member}", f"-{member}") if member else (name, "")
-            found[f"{name}@{member}" if member else name] = (
-                root / "runs" / folder / f"{source.stem}{suffix}.ipynb"
-            )
+    found, definitions = {}, stages.definitions(root)
+    for stage in stages.every(root):
+        deps = definitions[stage.partition("@")[0]]["deps"]
+        for source in (Path(dep) for dep in deps if dep.startswith("notebooks/")):
+            name = stages.notebook(stage, source.stem)
+            found[stage] = root / "runs" / stages.folder(stage) / name
     return found
 
 

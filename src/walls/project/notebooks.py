@@ -48,17 +48,16 @@ def write(notebook: NotebookNode, path: Path) -> None:
         nbformat.write(notebook, partial)
 
 
-def render(stages: dict[str, str]) -> None:
+def render(executed: dict[str, Path]) -> None:
     """Copy the last run's executed notebooks to `rendered/`, what a reader opens.
 
-    `stages`: the notebook of every stage that has one. Raises ValueError where one wasn't executed.
+    `executed`: that of every stage that has one. Raises ValueError where one wasn't executed.
     """
-    found = {file.name: file for file in sorted(paths.runs().glob("*/*_*.ipynb"))}
-    for name in stages.values():
-        if not any(file.startswith(name) for file in found):
-            raise ValueError(f"runs/ holds no executed {name}; run `dvc repro` first")
+    for file in executed.values():
+        if not file.is_file():
+            raise ValueError(f"runs/ holds no executed {file.stem}; run `dvc repro` first")
     target = paths.root() / "rendered"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    for name, file in found.items():
-        write(stable(nbformat.read(file, as_version=4)), target / name)
+    for file in executed.values():
+        write(stable(nbformat.read(file, as_version=4)), target / file.name)

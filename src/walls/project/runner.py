@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import nbformat
-import yaml
 
 from walls.base import params, paths, progress
-from walls.project import kernel, log, notebooks
+from walls.project import kernel, log, notebooks, stages
 from walls.project.locks import alone
 
 NOTEBOOKS = {
@@ -22,8 +21,10 @@ NOTEBOOKS = {
     "wall": "2_wall",
     "data": "3_data",
     "train": "4_train",
+    "train-again": "4_train",
     "stacks": "5_stacks",
     "cams": "6_cams",
+    "cams-again": "6_cams",
     "paper": "7_paper",
     "sweep": "8_sweep",
     "networks": "9_networks",
@@ -40,7 +41,7 @@ def run(stage: str) -> None:
     if stage == "check":
         check()
     elif stage == "render":
-        notebooks.render(NOTEBOOKS)
+        notebooks.render(log.executed(paths.root()))
     else:
         execute(stage)
 
@@ -49,12 +50,14 @@ def check() -> None:
     """Check params.yaml and write the gate that every other stage depends on.
 
     Its content is constant: a stage that depends on it reruns only when a key that it reads
-    changed.
+    changed. What lies there of networks that are no longer asked for goes: stages read the folder.
     """
     params.load()
-    gate = paths.runs("check", "gate")
-    gate.parent.mkdir(parents=True, exist_ok=True)
-    gate.write_text(GATE)
+    for folder in stages.left(paths.root()):
+        shutil.rmtree(folder)
+    for gate in (paths.runs("check", "gate"), paths.runs("again", "gate")):
+        gate.parent.mkdir(parents=True, exist_ok=True)
+        gate.write_text(GATE)
 
 
 def execute(stage: str) -> Path:
@@ -66,15 +69,15 @@ def execute(stage: str) -> Path:
     import dvc.api
 
     root = paths.root()
-    name, member, values = _asked(stage, root)
+    source, values = _asked(stage, root)
     params.load()
     values |= dvc.api.params_show(stages=stage)
-    folder = paths.runs(stage.replace("@", "-"))
+    folder = paths.runs(stages.folder(stage))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with alone(stage):
-        notebook = _executed(stage, root / "notebooks" / f"{NOTEBOOKS[name]}.ipynb", values, root)
-    target = folder / f"{NOTEBOOKS[name]}{'-' + member if member else ''}.ipynb"
+        notebook = _executed(stage, root / "notebooks" / f"{source}.ipynb", values, root)
+    target = folder / stages.notebook(stage, source)
     notebooks.write(notebooks.stable(notebook), target)
     seconds = time.monotonic() - started
     log.keep(stage, target, seconds)
@@ -82,16 +85,14 @@ def execute(stage: str) -> Path:
     return target
 
 
-def _asked(stage: str, root: Path) -> tuple[str, str, dict[str, str]]:
-    """A stage's name, its member of a matrix, and the parameter that tells its notebook which."""
-    name, _, member = stage.partition("@")
-    stages = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    matrix = stages.get(name, {}).get("matrix", {})
-    key, members = next(iter(matrix.items()), ("", [""]))
-    if name not in NOTEBOOKS or member not in members:
+def _asked(stage: str, root: Path) -> tuple[str, dict[str, object]]:
+    """A stage's notebook, and the parameters that tell it which of a matrix it is."""
+    source = NOTEBOOKS.get(stage.partition("@")[0])
+    every = stages.every(root)
+    if source is None or stage not in every:
         got = stage or "nothing"
         raise ValueError(f"stage: got {got}; takes one that `dvc stage list` shows")
-    return name, member, {key: member} if member else {}
+    return source, every[stage]
 
 
 def _executed(stage: str, source: Path, values: dict, root: Path) -> nbformat.NotebookNode:

@@ -4,27 +4,31 @@ from typing import Any
 
 import torch
 
-from walls.base import params
-from walls.training.job import WHICH, job
+from walls.base import params, paths
+from walls.training.job import job
 from walls.training.loop import train
 
 
 def whole(which: str) -> None:
     """Train one network from params.yaml and what `dvc repro wall data` made.
 
-    The network is left in `.resume/`.
+    `which`: masked, baseline, or one of train.again as masked-1. The network is left in `.resume/`.
 
     Raises ValueError for another name, and where there is nothing to train.
     """
-    if which not in WHICH:
-        raise ValueError(f"train: got {which}; takes {' or '.join(WHICH)}")
     p: Any = params.load()
+    kinds = [*(("masked", number) for number in (0, *p.train.again)), ("baseline", 0)]
+    known = {paths.weights(*kind).stem: kind for kind in kinds}
+    if which not in known:
+        *others, last = known
+        raise ValueError(f"train: got {which}; takes {', '.join(others)} or {last}")
+    kind, number = known[which]
     if p.model.checkpoint is not None:
         got = p.model.checkpoint
         raise ValueError(
             f"model.checkpoint: got {got}, weights that are trained; takes null to train"
         )
-    work = job(which, p.seed, p.image_size, p.data.classes, p.model, p.train)
+    work = job(kind, p.seed, p.image_size, p.data.classes, p.model, p.train, number)
     history, record = train(work.network, work.train_set, work.val_set, p.train, work.resume)
     first = True
     if torch.distributed.is_initialized():

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any, Literal
 
-from walls.base.fields import Million, Positive, Section, Text, abridged, takes
+from walls.base.fields import Count, Million, Positive, Section, Text, abridged, takes
 
 
 class Cams(Section):
@@ -15,6 +15,10 @@ class Cams(Section):
     precision: takes("float32, float64 or bfloat16", Literal["float32", "float64", "bfloat16"])
     opticam_steps: takes("a whole number, 1 or more", Million)
     opticam_lr: takes("a number above 0", Positive)
+    # Of further networks alone (train.again): the first one's notebooks don't get it.
+    costly_images: takes("a whole number of images, 1 or more, or null for all", Count | None) = (
+        None
+    )
 
     @property
     def options(self) -> dict[str, dict[str, Any]]:

@@ -32,11 +32,22 @@ class Job(NamedTuple):
     resume: Path
 
 
-def job(which: str, seed: int, image_size: int, classes: int, model: Model, settings: Train) -> Job:
+def job(
+    which: str,
+    seed: int,
+    image_size: int,
+    classes: int,
+    model: Model,
+    settings: Train,
+    network: int = 0,
+) -> Job:
     """One network's training, from the parameters and the outputs of the stages wall and data.
 
-    `which`: masked or baseline. Raises ValueError, naming the stage, where its output isn't there.
+    `which`: masked or baseline. `network`: 0 the first; any other differs in nothing but its seed,
+    seed + network, of the initial weights, the order, crops and flips of the images, and dropout.
+    Raises ValueError, naming the stage, where its output isn't there.
     """
+    seed += network
     folder, wall = paths.root() / "data" / "set", paths.runs("wall", f"{which}.json")
     for file, stage in ((wall, "wall"), (folder / "manifest.csv", "data")):
         if not file.is_file():
@@ -48,9 +59,11 @@ def job(which: str, seed: int, image_size: int, classes: int, model: Model, sett
         loaders.read_manifest(folder, "train"), image_size, source["crop_area"], seed
     )
     val_set = loaders.Images(loaders.read_manifest(folder, "val"), image_size)
-    network = build(which, model, classes, facts["wall_rows"], image_size, seed)
-    recipe = (which, seed, image_size, source, classes, model.model_dump(), settings.model_dump())
-    return Job(network, train_set, val_set, facts, resume_folder(train_set, *recipe, facts))
+    fresh = build(which, model, classes, facts["wall_rows"], image_size, seed)
+    # Whichever others there are: a training under way goes on after a network was added.
+    own = settings.model_dump(exclude={"again"})
+    recipe = (which, seed, image_size, source, classes, model.model_dump(), own)
+    return Job(fresh, train_set, val_set, facts, resume_folder(train_set, *recipe, facts))
 
 
 def build(

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from walls.base.fields import Count, Million, Positive, Rate, Section, Text, home, takes
+from walls.base.fields import Count, Million, Positive, Rate, Section, Text, abridged, home, takes
 
 # [VGG]'s 3 × 3 convolutions between its poolings, which halve the height.
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 # A model's file in `model.checkpoint`: this project's, or the authors' release.
 CHECKPOINTS = ("{which}.safetensors", "params_vgg16_{which}.pt")
+AGAIN = "a list of whole numbers from 1 to 999, each once; [] trains the masked network once"
 
 
 class Wall(Section):
@@ -66,17 +67,29 @@ class Model(Section):
     )
 
     def conflicts(self, params: Any) -> Iterator[str]:
-        """A folder of trained models must hold both."""
+        """A folder of trained models must hold both, and those that train.again names."""
         if self.checkpoint is None:
             return
+        whole = True
         for which in ("masked", "baseline"):
-            names = [name.format(which=which) for name in CHECKPOINTS]
-            files = [os.path.join(home(self.checkpoint), name) for name in names]
-            if not any(map(os.path.isfile, files)):
+            if missing := self._missing(which):
+                whole = False
                 yield (
-                    f"model.checkpoint: got {self.checkpoint}, without {' or '.join(names)}; "
+                    f"model.checkpoint: got {self.checkpoint}, without {missing}; "
                     f"takes {self.described('checkpoint')}"
                 )
+        for number in params.train.again if whole else ():
+            if missing := self._missing(f"masked-{number}"):
+                yield (
+                    f"train.again: got {abridged(params.train.again)}, but model.checkpoint is a "
+                    f"folder without {missing}; takes [] with ready weights of one training"
+                )
+
+    def _missing(self, which: str) -> str:
+        """The files of which the folder holds none; empty where it does."""
+        names = [name.format(which=which) for name in CHECKPOINTS]
+        files = [os.path.join(home(self.checkpoint), name) for name in names]
+        return "" if any(map(os.path.isfile, files)) else " or ".join(names)
 
 
 class Train(Section):
@@ -96,9 +109,13 @@ class Train(Section):
     )
     compile: takes("true or false", bool)
     workers: takes("a whole number, 0 or more", Annotated[int, Field(ge=0, le=1000)])
+    # No stage's notebook gets it but notebook 7: a further training must not rerun the first ones.
+    again: takes(AGAIN, list[Annotated[int, Field(ge=1, le=999)]]) = Field(default_factory=list)
 
     def conflicts(self, params: Any) -> Iterator[str]:
-        """A batch is of images that are there, and its parts are alike."""
+        """A batch is of images that are there, its parts are alike; no training is made twice."""
+        if len(set(self.again)) < len(self.again):
+            yield f"train.again: got {abridged(self.again)}; takes {AGAIN}"
         data, size = params.data, self.batch_size
         images = data.train_images and data.train_images // data.classes * data.classes
         if images is not None and size > images:
