@@ -55,9 +55,9 @@ def behind(
     else 224. `layer`: the module whose output is **B**; None: `forward_features` of timm's
     networks, else the last module that gives a map. `reshape`: as pytorch-grad-cam's
     reshape_transform, where the features' layout isn't known: a rearrangement to (N, C, h, w).
-    `side`: where the hidden part lies, "bottom" or "top". `normalised`: (mean, std) by which pixels
-    in [0, 1] become its images, for methods that hide pixels; None: what timm's networks state, else
-    not known (`Classifier.black`).
+    `side`: where the hidden part lies, "bottom" or "top". `normalised`: (mean, std) by which
+    pixels in [0, 1] become its images, for methods that hide pixels; None: what timm's networks
+    state, else not known (`Classifier.black`).
 
     The network is neither copied nor changed, and computes in evaluation mode whatever its mode is.
     Of a compiled or a DataParallel network, the one inside is used. A hook on one of the network's

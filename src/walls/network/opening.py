@@ -57,9 +57,10 @@ def inside(network: nn.Module) -> nn.Module:
 
     Raises ValueError for what is no network, or has hooks of its own.
     """
-    for network in unwrapped(network):
-        if isinstance(network, nn.Module):
-            refuse_hooks(network, [""])
+    for module in unwrapped(network):
+        if isinstance(module, nn.Module):
+            refuse_hooks(module, [""])
+    network = module
     if not isinstance(network, nn.Module):
         raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
     if isinstance(network, torch.jit.ScriptModule):

@@ -17,7 +17,7 @@ from torch import nn
 M = TypeVar("M")
 T = TypeVar("T")
 R = TypeVar("R")
-# torch's number of threads belongs to the whole process: who calls from several threads takes turns.
+# torch's number of threads is the whole process's: who calls from several threads takes turns.
 _TURN = threading.RLock()
 _HERE = threading.local()  # .working: whether this thread works on a part already
 

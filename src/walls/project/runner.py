@@ -14,6 +14,7 @@ import nbformat
 import yaml
 
 from walls.base import params, paths, progress
+from walls.base.messages import shown
 from walls.project import kernel, log, notebooks
 from walls.project.locks import alone
 
@@ -52,6 +53,7 @@ def check() -> None:
     changed.
     """
     params.load()
+    _require_writable(paths.root())
     gate = paths.runs("check", "gate")
     gate.parent.mkdir(parents=True, exist_ok=True)
     gate.write_text(GATE)
@@ -68,6 +70,7 @@ def execute(stage: str) -> Path:
     root = paths.root()
     name, member, values = _asked(stage, root)
     params.load()
+    _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
     folder = paths.runs(stage.replace("@", "-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,21 @@ def execute(stage: str) -> Path:
     log.keep(stage, target, seconds)
     print(f"{stage}: {seconds:.0f} s", file=sys.stderr)
     return target
+
+
+def _require_writable(root: Path) -> None:
+    """ValueError naming the folder, of those that every stage writes into, that takes no file."""
+    for folder in (root / "runs", root / ".dvc" / "tmp"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise ValueError(
+                f"{shown(folder)}: can't be written ({why}); takes a checkout that can, such as a "
+                "copy of this one"
+            ) from None
 
 
 def _asked(stage: str, root: Path) -> tuple[str, str, dict[str, str]]:
