@@ -56,22 +56,28 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def plain_opticam(network: Whole, images: Tensor, steps: int = STEPS, lr: float = LR) -> Tensor:
-    """Definition 6 as its authors' code does it: Adam, a stop by the batch's summed loss; maps (N,
-    h, w).
+    """Definition 6 as its authors' code does it, (N, h, w): Adam, a stop by the batch's summed loss.
+
+    Pixels in [0, 1] are masked, and normalised as part of the network; the map is of the weights
+    after the last update.
     """
+    mean, std = network.normalised or ([0.0], [1.0])
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (mean, std))
+    pixels = images * std + mean
     with torch.no_grad():
         features = network.features(images)
         logits = network.head(features)
         targets = logits.argmax(1, keepdim=True)
         before = logits.gather(1, targets)
-    weights = torch.full((*features.shape[:2], 1, 1), 0.5, device=images.device, requires_grad=True)
+    weights = torch.full_like(features[:, :, :1, :1], 0.5, requires_grad=True)
     optimizer = torch.optim.Adam([weights], lr=lr)
     last = float("inf")
     for step in range(steps):
         combined = (weights.softmax(1) * features).sum(1, keepdim=True)
         mask = nn.functional.interpolate(combined, images.shape[2:], mode="bilinear")
         low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
-        loss = (before - network(images * (mask - low) / (high - low)).gather(1, targets)).sum()
+        shown = pixels * (mask - low) / (high - low)
+        loss = (before - network((shown - mean) / std).gather(1, targets)).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -79,7 +85,7 @@ def plain_opticam(network: Whole, images: Tensor, steps: int = STEPS, lr: float 
             if loss.item() > last:
                 break
             last = loss.item()
-    return combined[:, 0].detach()
+    return (weights.softmax(1) * features).sum(1).detach()
 
 
 def theirs(name: str, network: Whole, images: Tensor) -> None:
@@ -101,8 +107,8 @@ def in_a_block(network: Whole, images: Tensor) -> None:
 
 
 def ours(names: Sequence[str], model: classifier.Classifier, images: Tensor) -> dict[str, Tensor]:
-    """Any methods by our one call."""
-    options = {"Opti-CAM": {"steps": STEPS, "lr": LR}}
+    """Any methods by our one call; ScoreCAM masks as the library's."""
+    options = {"Opti-CAM": {"steps": STEPS, "lr": LR}, "ScoreCAM": {"hidden": "mean"}}
     return saliency_maps(model, images, names, options=options)
 
 

@@ -41,12 +41,13 @@ def made() -> tuple[Behind, Tensor]:
     named = zoo.get(NAME)
     photographs = packaged.photographs("packaged", named.recipe)[0]
     pairs = torch.cat([photographs, photographs.roll(-1, 0)], dim=2)
-    return behind(named.network), pairs
+    return behind(named.network, normalised=named.recipe.normalised), pairs
 
 
 def by_ours(names: Sequence[str], model: Behind, images: Tensor) -> dict[str, Tensor]:
-    """Any methods by our one call."""
-    return saliency_maps(model, images, names, progress=lambda count: None)
+    """Any methods by our one call; ScoreCAM masks as the libraries'."""
+    options = {"ScoreCAM": {"hidden": "mean"}}
+    return saliency_maps(model, images, names, options=options, progress=lambda count: None)
 
 
 def apart(theirs: dict, ours: dict[str, Tensor], size: tuple[int, int]) -> float:

@@ -27,11 +27,15 @@ LIBRARY, BLOCK, OTHER = "pytorch-grad-cam", "pytorch-grad-cam, in a block", "tor
 
 
 class Whole(nn.Module):
-    """The network as a user hands it to the library: head(features(x)), full height."""
+    """The network as a user hands it to the library: head(features(x)), full height.
+
+    `normalised`: (mean, std) by which pixels became its images, None where that isn't known.
+    """
 
     def __init__(self, model: Classifier):
         super().__init__()
         self.features, self.head = model.features, model.head
+        self.normalised = model.normalised
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))

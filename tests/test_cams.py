@@ -45,6 +45,9 @@ OURS = {"Opti-CAM", "EigenCAM (sign fixed)", "EigenCAM (other sign)"}  # beyond 
 UNSEEDED = {"RandomCAM"}  # the library's draws can't be seeded
 
 
+LIBRARYS = {"ScoreCAM": {"hidden": "mean"}}  # the library's ways, where they aren't the default
+
+
 def steps(count):
     """Opti-CAM's own setting, as `saliency_maps` takes it."""
     return {"Opti-CAM": {"steps": count}}
@@ -122,7 +125,8 @@ def test_equal_to_the_librarys_own_call(networks, name, monkeypatch):
         monkeypatch.setattr(sys.modules["pytorch_grad_cam.ablation_cam"], "np", unrounded)
     for model, images in found:
         raw, expected = raw_from_library(name, model, images)
-        ours = upscale(saliency_maps(model, images, [name])[name], 224)
+        own = {name: LIBRARYS.get(name, {})}
+        ours = upscale(saliency_maps(model, images, [name], options=own)[name], 224)
         distance = (ours - expected).abs().amax((1, 2))
         if name in ARBITRARY_SIGN:  # either half of the map may be the one that is kept
             other = upscale(-raw.to(ours).clamp_max(0), 224)
@@ -304,13 +308,55 @@ def test_scorecam_scores_dead_channels_once(tiny):
         tiny.features[-2].bias[:12] = -1e3  # batch norm: twelve of sixteen channels are dead
     seen = []
     tiny.head.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
-    ours = saliency_maps(tiny, images, ["ScoreCAM"])["ScoreCAM"]
+    ours = saliency_maps(tiny, images, ["ScoreCAM"], options=LIBRARYS)["ScoreCAM"]
     tiny.head._forward_pre_hooks.clear()
     live = int(tiny.features(images).flatten(2).any(2).sum())
     assert sum(seen) == len(images) + live + 1 < len(images) + 2 * 16
     torch.testing.assert_close(
         upscale(ours, 224), raw_from_library("ScoreCAM", tiny, images)[1], rtol=0, atol=1e-4
     )
+
+
+class Normalising(nn.Module):
+    """A network that takes pixels in [0, 1], and normalises them itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.features, self.head = model.features, model.head
+        mean, std = (torch.tensor(values)[:, None, None] for values in model.normalised)
+        self.mean, self.std = mean.double(), std.double()
+
+    def forward(self, pixels):
+        return self.head(self.features((pixels - self.mean) / self.std))
+
+
+@pytest.mark.parametrize("recipe", [None, ((0.5, 0.4, 0.1), (0.2, 0.5, 1.0))])
+def test_scorecam_masks_pixels_as_the_definition_has_it(tiny, recipe):
+    """The library's own call on a network that normalises inside: there it masks ξ in [0, 1]."""
+    model = tiny.double()
+    model.normalised = recipe or model.normalised
+    pixels = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0)).double()
+    network = Normalising(model)
+    with contextlib.redirect_stderr(io.StringIO()):
+        with library.ScoreCAM(network, [network.features[-1]]) as cam:
+            expected = torch.from_numpy(cam(pixels, targets=None)).double()
+    images = (pixels - network.mean) / network.std
+    found = [
+        upscale(saliency_maps(model, images, ["ScoreCAM"], options=own)["ScoreCAM"], 224)
+        for own in ({}, LIBRARYS)
+    ]
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
+    assert (found[1] - expected).abs().max() > 1e-4  # the library's way is another
+    model.normalised = None  # not known: the images are masked as they are
+    unknown = upscale(saliency_maps(model, images, ["ScoreCAM"])["ScoreCAM"], 224)
+    assert torch.equal(unknown, found[1])
+
+
+@pytest.mark.parametrize("name", ["ScoreCAM", "Opti-CAM"])
+def test_what_is_hidden_is_named(tiny, name):
+    told = r"^hidden: got 'grey'; takes black or mean$"
+    with pytest.raises(ValueError, match=told):
+        saliency_maps(tiny, noise(1), [name], options={name: {"hidden": "grey"}})
 
 
 def test_eigencams_two_signs_are_the_two_halves(tiny):

@@ -90,7 +90,7 @@ def test_opticam_takes_the_papers_steps_and_rate(tiny):
         ({"lr": 0.0}, "lr: got 0.0; takes a number above 0"),
         ({"lr": float("inf")}, "lr: got inf; takes a number above 0"),
         ({"lr": float("nan")}, "lr: got nan; takes a number above 0"),
-        ({"rate": 0.1}, "options: got rate of Opti-CAM; takes steps, lr"),
+        ({"rate": 0.1}, "options: got rate of Opti-CAM; takes steps, lr, hidden"),
     ],
 )
 def test_opticams_settings_that_are_none(tiny, settings, message):

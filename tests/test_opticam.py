@@ -6,6 +6,7 @@ from conftest import make_tiny, noise
 from torch import nn
 
 from benchmarks.cams import Whole, plain_opticam
+from walls.images import transforms
 from walls.saliency import opticam
 from walls.saliency.maps import saliency_maps
 
@@ -63,11 +64,23 @@ def test_opticam_on_an_empty_feature_map_is_finite(tiny):
 
 
 def test_opticam_is_definition_6_as_its_authors_do_it_where_nothing_stops():
-    """The plain loop's map after T steps is ours, where the score rises all the way."""
-    model, images = make_tiny(), noise(4)
-    ours = opticam.optimise(model, images, *start(model, images), 4, 1e-3)
-    expected = torch.cat([plain_opticam(Whole(model), x, 5, 1e-3) for x in images.split(1)])
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+    """The plain loop's map after T steps is ours, where the score rises all the way.
+
+    It masks pixels and normalises them; ours masks what is normalised.
+    """
+    model, images = make_tiny().double(), noise(4).double()
+    options = {"Opti-CAM": {"steps": 4, "lr": 1e-3}}
+    ours = saliency_maps(model, images, ["Opti-CAM"], options=options)["Opti-CAM"]
+    whole = Whole(model)
+    expected = torch.cat([plain_opticam(whole, x, 4, 1e-3) for x in images.split(1)])
+    assert (expected - model.features(images).mean(1)).abs().max() > 1e-6  # it moved
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
+    whole.normalised = None  # the normalised images themselves are masked
+    options["Opti-CAM"]["hidden"] = "mean"
+    other = saliency_maps(model, images, ["Opti-CAM"], options=options)["Opti-CAM"]
+    expected = torch.cat([plain_opticam(whole, x, 4, 1e-3) for x in images.split(1)])
+    torch.testing.assert_close(other, expected, rtol=1e-10, atol=1e-12)
+    assert (other - ours).abs().max() > 1e-6
 
 
 @pytest.mark.bulk
@@ -114,6 +127,21 @@ class Bright(torch.nn.Module):
     def forward(self, images):
         score = images[:, :, :, : images.shape[3] // 2].sum((1, 2, 3))
         return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_the_average_drop_hides_by_black(tiny):
+    """A mask of 0 shows a black pixel, which is -mean / std in the network's images."""
+    images, maps = noise(2), torch.zeros(2, 14, 14)  # a constant map hides all
+    targets = tiny(images).argmax(1)
+    mean, std = torch.tensor(transforms.MEAN), torch.tensor(transforms.STD)
+    for hidden, seen in (("black", -mean / std), ("mean", torch.zeros(3))):
+        empty = seen[:, None, None].expand(2, 3, 224, 224)
+        p, o = (
+            tiny(x).softmax(1)[torch.arange(2), targets].double().detach() for x in (images, empty)
+        )
+        found = opticam.average_drop(tiny, images, maps, targets, hidden)
+        expected = 100 * float(((p - o).clamp_min(0) / p).mean())
+        assert found["average_drop"] == pytest.approx(expected, abs=1e-4), hidden
 
 
 def test_average_drop_and_increase_by_hand():

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tf
 
-# ImageNet's, as the paper's network takes them.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from walls.base.normalisation import MEAN, STD
+
 CROP_ASPECT = (0.8, 1.25)
 
 

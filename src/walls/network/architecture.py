@@ -5,6 +5,7 @@ from numbers import Integral
 import torch
 from torch import nn
 
+from walls.base.normalisation import MEAN, STD
 from walls.network import geometry
 from walls.network.classifier import Classifier, WallLinear
 
@@ -78,7 +79,7 @@ def vgg(
         "image_size": image_size,
         "dropout": dropout,
     }
-    return Classifier(features, head, wall_rows, config)
+    return Classifier(features, head, wall_rows, config, normalised=(MEAN, STD))
 
 
 def seeded(seed: int, **kwargs) -> Classifier:

@@ -14,7 +14,7 @@ from numbers import Integral
 import torch
 from torch import Tensor, nn
 
-from walls.network.classifier import Classifier
+from walls.network.classifier import Classifier, Normalised
 from walls.network.geometry import DeadZone
 from walls.network.opening import (
     default_layer,
@@ -27,6 +27,7 @@ from walls.network.opening import (
     noise,
     own_size,
     refuse_hooks,
+    stated,
     would_do,
 )
 from walls.network.parts import Features, Head, Parts, other_height, within
@@ -43,6 +44,7 @@ def behind(
     image_rows: int | None = None,
     reshape: Callable[[Tensor], Tensor] | None = None,
     side: str = "bottom",
+    normalised: Normalised | None = None,
 ) -> "Behind":
     """The network behind a wall: logits = N(seen part), features **B** of both parts at `.layer`.
 
@@ -53,7 +55,9 @@ def behind(
     else 224. `layer`: the module whose output is **B**; None: `forward_features` of timm's
     networks, else the last module that gives a map. `reshape`: as pytorch-grad-cam's
     reshape_transform, where the features' layout isn't known: a rearrangement to (N, C, h, w).
-    `side`: where the hidden part lies, "bottom" or "top".
+    `side`: where the hidden part lies, "bottom" or "top". `normalised`: (mean, std) by which
+    pixels in [0, 1] become its images, for methods that hide pixels; None: what timm's networks
+    state, else not known (`Classifier.black`).
 
     The network is neither copied nor changed, and computes in evaluation mode whatever its mode is.
     Of a compiled or a DataParallel network, the one inside is used. A hook on one of the network's
@@ -89,7 +93,14 @@ def behind(
             )
         size = (channels, single, columns if single == rows else single)
         return Behind(
-            network, seen_rows, layer, (channels, image_rows, size[2]), size, reshape, side
+            network,
+            seen_rows,
+            layer,
+            (channels, image_rows, size[2]),
+            size,
+            reshape,
+            side,
+            normalised or stated(network, channels),
         )
 
 
@@ -111,6 +122,7 @@ class Behind(Classifier):
         single: tuple[int, int, int],
         reshape: Callable[[Tensor], Tensor] | None,
         side: str,
+        normalised: Normalised | None = None,
     ):
         sample = noise(network, single)
         layer = layer if layer is not None else default_layer(network, sample)
@@ -128,7 +140,7 @@ class Behind(Classifier):
         )
         rows = (upper.shape[2], whole.shape[2] * (2 if stacked else 1))
         reader = Head(head, layout, rows, whole.shape[3], context is not None, side)
-        super().__init__(both, reader, rows[1] - rows[0])
+        super().__init__(both, reader, rows[1] - rows[0], normalised=normalised)
         self.training = both.training = self.head.training = False
         self.parts = parts
         self.opened = opened
@@ -222,7 +234,11 @@ class Behind(Classifier):
         return seen[:, :, :rows] if self.parts.side == "top" else seen[:, :, -rows:]
 
     def _check(self, sample: Tensor, layer: str | None) -> None:
-        """ValueError where head(backbone(·)) isn't the network, or reads no position of **B**."""
+        """ValueError where head(backbone(·)) isn't the network, or reads no position of **B**.
+
+        And for a mean and std that can't be.
+        """
+        self.black(sample)
         seen = sample if self.dead_zone.image_rows == 2 * self.single[1] else self.divide(sample)[0]
         own = self.parts.run(self.network, seen, hidden=False)
         if not isinstance(own, Tensor) or own.ndim != 2 or len(own) != len(seen):

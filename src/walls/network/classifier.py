@@ -74,6 +74,9 @@ class PooledHead(nn.Module):
         raise NotImplementedError
 
 
+Normalised = tuple[Sequence[float], Sequence[float]]  # mean and std, a number a channel each
+
+
 class Classifier(nn.Module):
     """A network split as f∘g, which computes its logits from the rows its head can see alone.
 
@@ -81,11 +84,19 @@ class Classifier(nn.Module):
     (N, classes). In training, and where `scores` are asked for, every layer is cropped to the rows
     needed (geometry.py): exact, cheaper, and with batch norm the only way to train that never reads
     the dead zone. Otherwise the features have their full height, so that whatever hooks a layer
-    sees all of it. Raises ValueError where `wall_rows` isn't that of the head's `WallLinear`.
+    sees all of it. `normalised`: (mean, std) that turn pixels in [0, 1] into its images; None: not
+    known, images are taken for pixels. Raises ValueError where `wall_rows` isn't that of the head's
+    `WallLinear`.
     """
 
     def __init__(
-        self, features: nn.Module, head: nn.Module, wall_rows: int, config: dict | None = None
+        self,
+        features: nn.Module,
+        head: nn.Module,
+        wall_rows: int,
+        config: dict | None = None,
+        *,
+        normalised: Normalised | None = None,
     ):
         super().__init__()
         for layer in head.modules():
@@ -98,6 +109,7 @@ class Classifier(nn.Module):
         self.head = head
         self.wall_rows = wall_rows
         self.config = config or {}
+        self.normalised = normalised
         self._zones: dict[int, geometry.DeadZone] = {}
 
     def zone(self, image_rows: int) -> geometry.DeadZone:
@@ -111,6 +123,25 @@ class Classifier(nn.Module):
         """Channels of an image: what the first convolution takes, 3 without one."""
         convolutions = (layer for layer in self.modules() if isinstance(layer, nn.Conv2d))
         return next((layer.in_channels for layer in convolutions), 3)
+
+    def black(self, images: Tensor) -> Tensor:
+        """A black pixel as it is in `images`, (1, C, 1, 1): -mean / std.
+
+        0 where the normalisation isn't known. Raises ValueError for one that can't be.
+        """
+        if self.normalised is None:
+            return images.new_zeros(1, images.shape[1], 1, 1)
+        channels = images.shape[1]
+        try:
+            mean, std = (images.new_tensor(tuple(values)) for values in self.normalised)
+            fits = mean.shape == std.shape == (channels,) and bool((std > 0).all())
+        except (TypeError, ValueError):
+            fits = False
+        if not fits:
+            got = ascii(self.normalised)[:80]
+            takes = f"(mean, std), {channels} numbers each, std above 0"
+            raise ValueError(f"normalised: got {got}; takes {takes}")
+        return (-mean / std)[None, :, None, None]
 
     def columns(self, image_rows: int) -> int:
         """Width of an image of that height: the same."""

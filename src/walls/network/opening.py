@@ -15,6 +15,7 @@ from walls.network import cut_graph
 from walls.network.cut_graph import Half
 from walls.network.layouts import Layout, layout_of
 from walls.network.state import evaluating
+from walls.network.wrapped import unwrapped
 
 NAMED = 12  # layers in a message
 USUAL = (3, 224, 224)  # an image of a network that doesn't say what it takes
@@ -44,19 +45,24 @@ def own_size(network: nn.Module) -> tuple[int, int, int]:
     return channels, *USUAL[1:]
 
 
+def stated(network: nn.Module, channels: int) -> tuple[tuple, tuple] | None:
+    """(mean, std) of the images that one of timm's networks says it takes; None of any other."""
+    configured = getattr(network, "pretrained_cfg", None)
+    if not isinstance(configured, dict):
+        return None
+    mean, std = configured.get("mean") or (), configured.get("std") or ()
+    return (tuple(mean), tuple(std)) if len(mean) == len(std) == channels else None
+
+
 def inside(network: nn.Module) -> nn.Module:
     """The network that a compiled or parallel one holds.
 
     Raises ValueError for what is no network, or has hooks of its own.
     """
-    while isinstance(network, nn.Module):
-        refuse_hooks(network, [""])
-        if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            network = network.module
-        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):  # torch.compile's
-            network = network._orig_mod
-        else:
-            break
+    for module in unwrapped(network):
+        if isinstance(module, nn.Module):
+            refuse_hooks(module, [""])
+    network = module
     if not isinstance(network, nn.Module):
         raise ValueError(f"network: got {type(network).__name__}; takes a torch.nn.Module")
     if isinstance(network, torch.jit.ScriptModule):

@@ -48,6 +48,11 @@ class Recipe:
     std: tuple[float, ...]
     scaled: Callable[[Image.Image], Tensor] = field(repr=False)  # a picture as (C, H, W) uint8
 
+    @property
+    def normalised(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std), as `walls.behind` takes them."""
+        return self.mean, self.std
+
     def image(self, picture: Image.Image) -> Tensor:
         """A picture scaled and cropped: (C, H, W) in [0, 1]."""
         return self.scaled(picture.convert("RGB" if len(self.mean) == 3 else "L")).float() / 255

@@ -36,6 +36,7 @@ def run(asked: Namespace) -> None:
         layer=asked.layer,
         few=few,
         sign=asked.sign,
+        normalised=named.recipe.normalised,
         seed=asked.seed,
     )
     page = report.save(asked.out, named.name)

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 
 from walls.base import params, paths, progress
+from walls.base.messages import shown
 from walls.project import kernel, log, notebooks, stages
 from walls.project.locks import alone
 
@@ -53,6 +54,7 @@ def check() -> None:
     changed. What lies there of networks that are no longer asked for goes: stages read the folder.
     """
     params.load()
+    _require_writable(paths.root())
     for folder in stages.left(paths.root()):
         shutil.rmtree(folder)
     for gate in (paths.runs("check", "gate"), paths.runs("again", "gate")):
@@ -71,6 +73,7 @@ def execute(stage: str) -> Path:
     root = paths.root()
     source, values = _asked(stage, root)
     params.load()
+    _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
     folder = paths.runs(stages.folder(stage))
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,6 +86,21 @@ def execute(stage: str) -> Path:
     log.keep(stage, target, seconds)
     print(f"{stage}: {seconds:.0f} s", file=sys.stderr)
     return target
+
+
+def _require_writable(root: Path) -> None:
+    """ValueError naming the folder, of those that every stage writes into, that takes no file."""
+    for folder in (root / "runs", root / ".dvc" / "tmp"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise ValueError(
+                f"{shown(folder)}: can't be written ({why}); takes a checkout that can, such as a "
+                "copy of this one"
+            ) from None
 
 
 def _asked(stage: str, root: Path) -> tuple[str, dict[str, object]]:

@@ -1,5 +1,6 @@
 """One batch in a network split as f∘g: what every saliency method may use, computed once each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,8 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from walls.network.classifier import Classifier
+from walls.network.workers import shared
 
-PART = 4  # images at once through the convolutions of a processor, where only logits are asked for
+# Where only logits are asked for: images at once through the convolutions of a processor, which
+# keeps so few activations in reach of its cache, and features at once through the head.
+PART = 4
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,12 @@ class Cut:
 
         `images`: the image that each of them is of, where there isn't one of each.
         """
+        return self._logits(self.model, features, images)
+
+    def _logits(self, model: Classifier, features: Tensor, images: Tensor | None) -> Tensor:
         context = self._cut[1]
         whose = context if context is None or images is None else context[images]
-        return self.model.logits(features, whose)
+        return model.logits(features, whose)
 
     @property
     def logits(self) -> Tensor:
@@ -58,14 +66,41 @@ class Cut:
         """y, the target's logit: (N,)."""
         return self.logits.gather(1, self.targets[:, None])[:, 0]
 
-    def scores(self, images: Tensor, targets: Tensor) -> Tensor:
-        """The targets' logits of other images, (M,), from the rows that the head can see alone."""
-        images = images.contiguous(memory_format=torch.channels_last)
-        # Few images at a time keep a processor's activations in reach of its cache; the head's
-        # weights are read once.
-        parts = images.split(len(images) if images.is_cuda else PART)
-        logits = self.model.scores(parts)
-        return logits.gather(1, targets[:, None])[:, 0].to(self.images.dtype)
+    def scores(self, made: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
+        """The targets' logits of other images, (M,), from the rows that the head can see alone.
+
+        `made`: what makes them of some of `pairs` (M, 2), whose first column says of which image
+        each is. On a processor the pairs are shared out (workers.py).
+        """
+
+        def logits(model: Classifier, some: Tensor) -> Tensor:
+            images = made(some).contiguous(memory_format=torch.channels_last)
+            return model.scores(images.split(PART) if images.device.type == "cpu" else [images])
+
+        return self._of_targets(logits, pairs)
+
+    def head_scores(self, made: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
+        """The targets' logits of changed features, (M,): `made` makes them, as for `scores`."""
+
+        def logits(model: Classifier, some: Tensor) -> Tensor:
+            return self._logits(model, made(some), some[:, 0])
+
+        return self._of_targets(logits, pairs)
+
+    def _of_targets(self, logits: Callable[[Classifier, Tensor], Tensor], pairs: Tensor) -> Tensor:
+        """The target's among the logits of all pairs, a few at a time."""
+        every = self.targets  # and the cut: made before several workers ask for them
+        on_processor = self.images.device.type == "cpu"
+        at_once = min(AT_ONCE, self.batch_size) if on_processor else self.batch_size
+
+        def scores(model: Classifier, some: Tensor) -> Tensor:
+            targets = every[some[:, 0], None]
+            return logits(model, some).gather(1, targets)[:, 0].to(self.images.dtype)
+
+        parts = pairs.split(at_once) if len(pairs) else []
+        nothing = self.images.new_empty(0)
+        most = max(1, self.batch_size // at_once)
+        return torch.cat([nothing, *shared(self.model, scores, parts, most)])
 
     @cached_property
     def principal(self) -> Tensor:

@@ -15,10 +15,11 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
 
+from walls.base import normalisation
 from walls.base.progress import track
 from walls.images import stacked, transforms
 from walls.images.transforms import normalise
-from walls.network import classifier, geometry, state
+from walls.network import classifier, geometry, state, workers, wrapped
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import activity as measuring
@@ -31,20 +32,8 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, the modules that the values of a batch follow from.
-MODULES = (
-    attribution,
-    classifier,
-    cut,
-    geometry,
-    maps,
-    masking,
-    measuring,
-    methods,
-    opticam,
-    state,
-    tensors,
-    transforms,
-)
+ROOM = (attribution, cut, maps, masking, measuring, methods, opticam, tensors)
+MODULES = (*ROOM, classifier, geometry, state, workers, wrapped, transforms, normalisation)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
@@ -117,7 +106,8 @@ class _Work(NamedTuple):
         """What all batches' values follow from besides their pixels, and the kind of machine."""
         files = (__file__, *(module.__file__ for module in MODULES))
         code = [Path(file).read_text(encoding="utf-8") for file in files]
-        follows = digest(*self.model.state_dict().values(), self.settings, self.zone, code)
+        own = self.model.normalised, self.settings, self.zone
+        follows = digest(*self.model.state_dict().values(), *own, code)
         device = next(self.model.parameters()).device.type
         return follows, digest(torch.__version__, torch.get_num_threads(), device)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from walls.base.progress import track
 from walls.network.classifier import Classifier
 from walls.network.state import differentiable, evaluating, own_state
+from walls.network.wrapped import unwrapped
 from walls.saliency import attribution, masking  # noqa: F401  they register methods
 from walls.saliency.cut import Cut
 from walls.saliency.methods import METHODS, PIXELS
@@ -106,14 +107,11 @@ def _escaped(name: object) -> str:
 
 def _split(model: nn.Module) -> Classifier:
     """The network itself, out of what compiles it or runs it on several devices, or ValueError."""
-    given = model
-    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
-    model = getattr(model, "_orig_mod", model)  # torch.compile's
-    if not isinstance(model, Classifier):
-        got = type(given).__name__
+    *_, inner = unwrapped(model)
+    if not isinstance(inner, Classifier):
+        got = type(model).__name__
         raise ValueError(f"model: got {got}; takes a Classifier, as walls.behind(network) gives")
-    return model
+    return inner
 
 
 def _check_images(model: Classifier, images: Tensor, targets: Tensor | None) -> None:

@@ -12,7 +12,7 @@ Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the me
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytorch_grad_cam as library
@@ -20,12 +20,14 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 from torch import Tensor, nn
 
-from walls.network.classifier import PooledHead, WallLinear
+from walls.network.classifier import Classifier, PooledHead, WallLinear
+from walls.network.workers import one_thread, shared
 from walls.saliency import opticam
 from walls.saliency.cut import Cut
 from walls.saliency.tensors import pixel_seed
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
+PIECES = 8  # that AblationCAM's channels are shared out in
 # Filled by the marks of `@method`, in the order of this file.
 PAPERS: list[str] = []  # the eight of the paper's Table 1
 COSTLY: list[str] = []  # tens or hundreds of passes of the network an image
@@ -96,38 +98,52 @@ def xgradcam(cut: Cut) -> Tensor:
 
 
 @method("ScoreCAM", paper=True, costly=True)
-def scorecam(cut: Cut) -> Tensor:
+def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """α = softmax_v of y(ξ ⊙ s(Up(**B**^(v)))) (Definition 5; Wang et al., 2020).
 
-    As pytorch-grad-cam: Up with align_corners, ξ the normalised image, no baseline (the softmax
-    cancels it). A channel that is zero everywhere masks every image to the same one, which is
-    scored once.
+    `hidden`: what stands where the mask is 0. "black", the definition's: ξ are pixels in [0, 1].
+    "mean": the normalised image is masked, as in pytorch-grad-cam, so that the mean colour stands
+    there. Both the same for a network of unknown normalisation (`Classifier.black`). As the
+    library: Up with align_corners, no baseline (the softmax cancels it). A channel that is zero
+    everywhere masks every image to the same one, which is scored once. Raises ValueError for
+    another `hidden`.
     """
+    ground = opticam.ground(cut.model, cut.images, hidden)
     live = cut.features.flatten(2).any(2)  # (N, C)
-    (dark,) = cut.model.scores([torch.zeros_like(cut.images[:1])])
+    (dark,) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
     blank = dark[cut.targets].to(cut.features)  # (N,)
     scores = blank[:, None].repeat(1, live.shape[1])
-    for chunk in live.nonzero().split(cut.batch_size):  # pairs (image, channel)
-        image, channel = chunk.unbind(1)
+
+    def masked(pairs: Tensor) -> Tensor:
+        image, channel = pairs.unbind(1)
         maps = cut.features[image, channel][:, None]
         up = nn.functional.interpolate(
             maps, cut.images.shape[2:], mode="bilinear", align_corners=True
         )
         low, high = up.amin((2, 3), keepdim=True), up.amax((2, 3), keepdim=True)
-        masked = cut.images[image] * ((up - low) / (high - low + 1e-8))  # 1e-8: the library's guard
-        scores[image, channel] = cut.scores(masked, cut.targets[image])
+        mask = (up - low) / (high - low + 1e-8)  # 1e-8: the library's guard
+        return opticam.masked(cut.images[image], mask, ground)
+
+    scores[live] = cut.scores(masked, live.nonzero())  # pairs (image, channel)
     return weighted(scores.softmax(1), cut.features)
 
 
 @method("Opti-CAM", paper=True, costly=True)
-def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1) -> Tensor:
+def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") -> Tensor:
     """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6).
 
-    Zhang et al. (2024). How it is optimised, and where that differs from its authors' code:
-    `opticam.optimise`. Raises ValueError for fewer than one step and a learning rate that isn't
-    above 0.
+    Zhang et al. (2024). `hidden`: "black", the definition's and its authors' (ξ are pixels in
+    [0, 1]), or "mean", the normalised image masked, as for ScoreCAM. How it is optimised, and where
+    that differs from its authors' code: `opticam.optimise`. Raises ValueError for fewer than one
+    step, a learning rate that isn't above 0 and another `hidden`.
     """
-    return opticam.optimise(cut.model, cut.images, cut.features, cut.targets, steps, lr)
+    ground = opticam.ground(cut.model, cut.images, hidden)
+
+    def part(model: Classifier, place: slice) -> Tensor:
+        own = (tensor[place] for tensor in (cut.images, cut.features, cut.targets))
+        return opticam.optimise(model, *own, steps, lr, ground)
+
+    return torch.cat(shared(cut.model, part, opticam.parts(cut.images)))
 
 
 @method("AblationCAM", paper=True)
@@ -148,20 +164,36 @@ def _ablated(cut: Cut) -> Tensor:
     if isinstance(head, nn.Sequential) and len(head) > 1 and isinstance(head[0], WallLinear):
         # With h = W·B + b, removing channel v leaves h - W_v·B_v: all of them in one product.
         seen = features[:, :, : head[0].height - head[0].wall_rows].flatten(2)
-        parts = torch.einsum("dcs,ncs->ncd", head[0].weight.flatten(2), seen)
-        logits = head[1:]((head[0](features)[:, None] - parts).flatten(0, 1))
-        return logits.gather(1, targets.repeat_interleave(channels)[:, None]).view(n, channels)
+        with one_thread() if features.device.type == "cpu" else nullcontext():
+            whole = head[0](features)[:, None]
+
+        def logit(head: nn.Sequential, some: slice) -> Tensor:
+            weight = head[0].weight[:, some].flatten(2)
+            parts = torch.einsum("dcs,ncs->ncd", weight, seen[:, some])
+            logits = head[1:]((whole - parts).flatten(0, 1))
+            of_each = targets.repeat_interleave(parts.shape[1])[:, None]
+            return logits.gather(1, of_each).view(n, -1)
+
+        return torch.cat(shared(head, logit, _pieces(channels, features.device)), 1)
     if isinstance(head, PooledHead) and head.by_channel:
         # y = W·p + b, p_v of B_v alone: removing channel v leaves y - W_v·(p_v - p_v(0)).
         change = head.pooled(features) - head.pooled(torch.zeros_like(features[:1]))
         return cut.score[:, None] - head.last.weight[targets] * change
-    scores = []
+
+    def without(pairs: Tensor) -> Tensor:
+        image, channel = pairs.unbind(1)
+        some = features[image]
+        some[torch.arange(len(image)), channel] = 0
+        return some
+
     pairs = torch.cartesian_prod(torch.arange(n), torch.arange(channels))
-    for image, channel in (part.unbind(1) for part in pairs.split(cut.batch_size)):
-        without = features[image]
-        without[torch.arange(len(image)), channel] = 0
-        scores.append(cut.head(without, image).gather(1, targets[image, None])[:, 0])
-    return torch.cat(scores).view(n, channels)
+    return cut.head_scores(without, pairs.to(targets.device)).view(n, channels)
+
+
+def _pieces(channels: int, device: torch.device) -> list[slice]:
+    """Channels in pieces for workers; all are one on a GPU."""
+    size = -(-channels // PIECES) if device.type == "cpu" else channels
+    return [slice(start, start + size) for start in range(0, channels, size)]
 
 
 @method("EigenCAM", paper=True)

@@ -5,14 +5,52 @@ from torch import Tensor, nn
 
 from walls.network.classifier import Classifier
 
+HIDDEN = ("black", "mean")  # what a mask of 0 shows, see `ground`
+FINE, PART = 16, 4  # parts that a batch is cut into, and the most images of one
+
+
+def ground(model: nn.Module, images: Tensor, hidden: str) -> Tensor:
+    """What stands where a mask is 0, as it is in normalised images: (1, C, 1, 1).
+
+    `hidden`: "black", a pixel of 0 in [0, 1], or "mean", the mean colour. Raises ValueError for
+    another word.
+    """
+    if hidden not in HIDDEN:
+        raise ValueError(f"hidden: got {ascii(hidden)[:80]}; takes {' or '.join(HIDDEN)}")
+    if hidden == "black" and isinstance(model, Classifier):
+        return model.black(images)
+    return images.new_zeros(1, images.shape[1], 1, 1)
+
+
+def masked(images: Tensor, mask: Tensor, ground: Tensor | float) -> Tensor:
+    """ξ ⊙ mask, of normalised images and a mask in [0, 1], (N, 1, H, W).
+
+    `ground` is what 0 becomes, so that x - ground is the pixels, scaled.
+    """
+    return ground + (images - ground) * mask
+
+
+def parts(images: Tensor) -> list[slice]:
+    """Where N images are cut into parts for workers; all are one on a GPU."""
+    count = len(images)
+    size = max(1, min(PART, count // FINE)) if images.device.type == "cpu" else count
+    return [slice(start, start + size) for start in range(0, count, size)]
+
 
 def optimise(
-    model: nn.Module, images: Tensor, features: Tensor, targets: Tensor, steps: int, lr: float
+    model: nn.Module,
+    images: Tensor,
+    features: Tensor,
+    targets: Tensor,
+    steps: int,
+    lr: float,
+    ground: Tensor | float = 0.0,
 ) -> Tensor:
     """[OC] = σ(Σ_v softmax(β*)_v **B**^(v)), β* maximising the target logit of ξ ⊙ H_β: (N, h, w).
 
     H_β = s(Up(Σ_v softmax(β)_v **B**^(v))): bilinear upscaling, then min-max scaling per image.
-    `images` (N, 3, H, W) normalised; `features` (N, C, h, w), rectified; `targets` (N,). Adam on β
+    `images` (N, 3, H, W) normalised; `features` (N, C, h, w), rectified; `targets` (N,); `ground`,
+    of the function of that name: what ξ ⊙ H_β hides shows (0: the images are ξ). Adam on β
     alone from a uniform start. As its authors' code, an image stops early when a tenth of the steps
     left its score lower than before. Deliberately unlike it: each image stops by its own score, not
     by the batch's sum; β* is the best β met, not the last; a constant map is masked by 0, not by
@@ -32,9 +70,9 @@ def optimise(
     for step in range(steps + 1):
         with torch.enable_grad():
             mask = _unit(_up(_combine(beta[active], features[active]), images))
-            masked = images[active] * mask
-            masked = masked.contiguous(memory_format=torch.channels_last)  # the faster layout
-            score = _scores(model, masked).gather(1, targets[active, None])[:, 0].to(beta.dtype)
+            shown = masked(images[active], mask, ground)
+            shown = shown.contiguous(memory_format=torch.channels_last)  # the faster layout
+            score = _scores(model, shown).gather(1, targets[active, None])[:, 0].to(beta.dtype)
             total = score.sum()
         value = score.detach()
         better = value > best_score[active]
@@ -55,18 +93,19 @@ def optimise(
 
 @torch.no_grad()
 def average_drop(
-    model: nn.Module, images: Tensor, maps: Tensor, targets: Tensor
+    model: nn.Module, images: Tensor, maps: Tensor, targets: Tensor, hidden: str = "black"
 ) -> dict[str, float]:
     """How a map does as a mask, in percent, over N images.
 
     As Zhang et al. (2024), after Chattopadhay et al. (2018). With p the target's softmax
     probability for ξ and o the one for ξ ⊙ s(Up(map)): `average_drop` is the mean of max(p - o, 0)
     / p (lower is better), `average_increase` the share of images with o > p (higher is better).
-    `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets` (N,).
+    `images` (N, 3, H, W) normalised, raw `maps` (N, h, w), `targets` (N,), `hidden` as of `ground`.
     """
+    shown = masked(images, _unit(_up(maps, images)), ground(model, images, hidden))
     before, after = (
         _scores(model, x).softmax(1).gather(1, targets[:, None])[:, 0].double()
-        for x in (images, images * _unit(_up(maps, images)))
+        for x in (images, shown)
     )
     drop = (before - after).clamp_min(0) / before.clamp_min(torch.finfo(torch.float64).tiny)
     return {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from walls.base.progress import track
 from walls.network.behind import Behind, behind
 from walls.network.certificate import certify
-from walls.network.classifier import Classifier
+from walls.network.classifier import Classifier, Normalised
 from walls.network.geometry import DeadZone
 from walls.saliency.activity import measured
 from walls.saliency.maps import check_names, saliency_maps
@@ -35,6 +35,7 @@ def check(
     few: Mapping[str, int] | None = None,
     sign: str = "relu",
     options: Mapping[str, Mapping[str, object]] | None = None,
+    normalised: Normalised | None = None,
     batch_size: int = 16,
     seed: int = 0,
     progress: bool = True,
@@ -51,14 +52,15 @@ def check(
     None: the predicted ones or, where those are all one, a class for every image. `few`: of these
     methods only the first so many images, with the controls same class and another class alone.
     `sign`: what becomes of scores below zero, "relu" (0) or "abs" (their size). `options`: as of
-    `saliency_maps`. Returns a `Report`. Raises ValueError for an unknown method, control or sign,
+    `saliency_maps`. `normalised`: (mean, std) by which pixels became `images`, as of
+    `walls.behind`. Returns a `Report`. Raises ValueError for an unknown method, control or sign,
     images of one class, maps of a wrong shape or not finite, and where the wall isn't certified on
     the weights.
     """
     chosen = dict(methods) if isinstance(methods, Mapping) else dict.fromkeys(methods)
     few = few or {}
     check_arguments(chosen, controls, sign, options)
-    model, zone = _behind(network, images, seen_rows, layer)
+    model, zone = _behind(network, images, seen_rows, layer, normalised)
     images = torch.as_tensor(images).to(next(model.parameters()))
     predicted = _predicted(model, put_together(images, torch.zeros_like(images), zone), batch_size)
     classes = _classes(predicted, labels)
@@ -113,16 +115,25 @@ def check_arguments(
 
 
 def _behind(
-    network: nn.Module, images: Tensor, seen_rows: int | None, layer: str | None
+    network: nn.Module,
+    images: Tensor,
+    seen_rows: int | None,
+    layer: str | None,
+    normalised: Normalised | None,
 ) -> tuple[Classifier, DeadZone]:
     """The network behind a wall, and the part of an image that it can't see."""
+    if isinstance(network, Classifier) and normalised is not None:
+        got = ascii(normalised)[:80]
+        raise ValueError(
+            f"normalised: got {got} for a network behind a wall; takes it where that is made"
+        )
     if isinstance(network, Behind):
         return network, network.zone()
     rows = images.shape[2]
     if isinstance(network, Classifier):
         return network, network.zone(rows)
     whole = 2 * rows if seen_rows is None else rows
-    model = behind(network, seen_rows, layer=layer, image_rows=whole)
+    model = behind(network, seen_rows, layer=layer, image_rows=whole, normalised=normalised)
     return model, model.zone()
 
 
