@@ -452,7 +452,9 @@ def test_gradcam_of_the_seen_cells_by_hand():
     assert found[:, :2].abs().min() > 0 and not found[:, 2:].any()
     plain = methods.METHODS["GradCAM"](cut)
     torch.testing.assert_close(plain, expected / 2)  # 12 cells, 6 of them without gradient
-    whole = SimpleNamespace(features=features, gradient=_gradient(seen_by_hand(weight, 4), features))
+    whole = SimpleNamespace(
+        features=features, gradient=_gradient(seen_by_hand(weight, 4), features)
+    )
     found, plain = (methods.METHODS[name](whole) for name in ("GradCAM (seen cells)", "GradCAM"))
     torch.testing.assert_close(found, plain)
     blind = SimpleNamespace(features=features, gradient=torch.zeros_like(features))

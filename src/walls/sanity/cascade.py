@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from walls.network.behind import behind
 from walls.saliency.activity import activity, upscale
 from walls.saliency.maps import saliency_maps
+from walls.sanity.sections import Subject
 
 WINDOW, STRIDE = 49, 16  # pixels: the SSIM's windows, and from one to the next
 TRAINED = "trained"
@@ -92,6 +93,11 @@ def cascade(
     return pd.DataFrame(rows)
 
 
+def of_one(subject: Subject, methods: Sequence[str], seed: int = 0) -> pd.DataFrame:
+    """`cascade` of a subject's few photographs above others of their class, one draw."""
+    return cascade(subject.network, [subject.fresh(seed)], *subject.pairs, methods)
+
+
 def _step(step: int, part: str, share: float) -> dict[str, object]:
     return {"step": step, "part": part, "share": share}
 
@@ -99,7 +105,9 @@ def _step(step: int, part: str, share: float) -> dict[str, object]:
 def _copy(drawn: dict[str, Tensor], module: nn.Module, name: str) -> None:
     """Load the part `name` of another network's state into the module, in place."""
     prefix = f"{name}."
-    own = {key.removeprefix(prefix): value for key, value in drawn.items() if key.startswith(prefix)}
+    own = {
+        key.removeprefix(prefix): value for key, value in drawn.items() if key.startswith(prefix)
+    }
     module.load_state_dict(own)
 
 
@@ -163,3 +171,23 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     groups = table.groupby(["step", "part", "share", "method"], sort=False)
     found = groups[["mu", "rank", "rank_seen", "ssim"]].mean()
     return found.assign(maps=groups.size(), empty=groups["mu"].agg(lambda mu: mu.isna().sum()))
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """The first method's change and µ at the first step and over all; every method's µ."""
+    found, first = summary(table).reset_index(), table["method"].iloc[0]
+    own = found[found["method"] == first].set_index("step")
+    one, after, last = own.loc[1], own.loc[1:], own.loc[own.index.max()]
+    ranges = [
+        f"{name} {100 * part['mu'].min():.1f} to {100 * part['mu'].max():.1f}"
+        for name, part in found[found["step"] > 0].groupby("method", sort=False)
+    ]
+    return (
+        f"{own.loc[0, 'maps']} photographs and draws. {one['part']} drawn anew: {first}'s map has "
+        f"rank correlation {one['rank']:.2f} with the trained network's ({one['rank_seen']:.2f} "
+        f"over the seen cells), SSIM {one['ssim']:.2f}; all drawn anew, {last['rank']:.2f}, "
+        f"{last['rank_seen']:.2f} and {last['ssim']:.2f}. Its µ×100 is "
+        f"{100 * own.loc[0, 'mu']:.1f} as trained and {100 * one['mu']:.1f} after the first step; over the {len(after)} steps: "
+        f"{', '.join(ranges)}. Empty maps, left out: {after['empty'].sum()} of "
+        f"{after['maps'].sum()} of {first}."
+    )

@@ -19,6 +19,7 @@ from walls.network.behind import behind
 from walls.network.classifier import Classifier
 
 SEEN, HIDDEN = "seen", "hidden"
+TRAINED, RANDOM = "trained", "random"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,36 @@ def over_classes(
     by_class = [(torch.stack(own).sum(0) / lit[:, None]).numpy() for own in (counts, squares)]
     tau = root * features[0, 0].numel()
     return OverClasses(mean, expected, positive, square, *by_class, wall, tau, len(alpha))
+
+
+def trained_and_random(
+    network: nn.Module, upper: Tensor, lower: Tensor, seed: int = 0
+) -> dict[str, OverClasses]:
+    """`over_classes` of the trained classifier, and of as many random classes of the same τ."""
+    return {
+        TRAINED: over_classes(network, upper, lower),
+        RANDOM: over_classes(network, upper, lower, drawn=seed),
+    }
+
+
+def wide(found: dict[str, OverClasses]) -> pd.DataFrame:
+    """Their tables as text, one below the other."""
+    parts = []
+    for over in found.values():
+        table = over.table()
+        cells = {
+            "mean map / expected, by position": _spread(table, "ratio"),
+            "P(score > 0), by class": _spread(table, "positive"),
+            "mean square / expected, by class": _spread(table, "square"),
+            "positions": table["positions"].astype(int),
+        }
+        parts.append(pd.DataFrame(cells))
+    return pd.concat(parts, keys=list(found))
+
+
+def _spread(table: pd.DataFrame, name: str) -> pd.Series:
+    """Mean ± standard deviation."""
+    return table.apply(lambda row: f"{row[name]:.2f} ± {row[f'{name} sd']:.2f}", axis=1)
 
 
 def _parts(values: Tensor, seen: int) -> Tensor:

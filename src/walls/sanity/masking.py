@@ -20,8 +20,10 @@ from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
 from walls.saliency.opticam import average_drop
 from walls.saliency.statistics import interval
+from walls.sanity.sections import Subject
 
-METHODS = ("GradCAM", "GradCAM (seen cells)", "HiResCAM", "LayerCAM", "SumCAM", "RandomCAM")
+GRADCAM, SEEN_CELLS = "GradCAM", "GradCAM (seen cells)"
+METHODS = (GRADCAM, SEEN_CELLS, "HiResCAM", "LayerCAM", "SumCAM", "RandomCAM")
 UNIFORM, UNIFORM_SEEN = "uniform map", "uniform, seen part"
 MEASURES = ("mu", "average_drop", "average_increase", "insertion", "deletion")
 STEPS = 10  # a tenth of the pixels at a time
@@ -150,6 +152,11 @@ def measured(
     return pd.concat(parts, ignore_index=True)[["method", "image", "class", *MEASURES]]
 
 
+def of_one(subject: Subject, seed: int = 0) -> pd.DataFrame:
+    """`measured` of a subject's few photographs above others of their class."""
+    return measured(subject.model, subject.stacks, subject.classes[: subject.few], seed=seed)
+
+
 def _drop(model: Behind, image: Tensor, raw: Tensor, target: Tensor) -> dict[str, float]:
     """The drop and the increase of one image, in percent; NaN for a map that is no mask."""
     if raw.amax() == raw.amin():
@@ -197,3 +204,15 @@ def difference(
     apart = (own[one] - own[other]).to_numpy()
     low, high = interval(apart, classes.to_numpy(), seed)
     return float(np.nanmean(apart)), low, high
+
+
+def sentence(table: pd.DataFrame, seed: int = 0) -> str:
+    """What the repair gains over GradCAM, and over a map that shows nothing, by both areas."""
+    said = []
+    for one, other in ((SEEN_CELLS, GRADCAM), (SEEN_CELLS, UNIFORM_SEEN)):
+        apart = []
+        for measure in ("insertion", "deletion"):
+            mean, low, high = difference(table, measure, one, other, seed)
+            apart.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+        said.append(f"{one} less {other}: {', '.join(apart)}.")
+    return f"{table['image'].nunique()} photographs. {' '.join(said)}"

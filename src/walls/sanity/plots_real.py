@@ -1,5 +1,7 @@
 """Notebook 9's later sections, drawn: classes, randomised parts, sides, and what maps are worth."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,27 +10,28 @@ from matplotlib.figure import Figure
 
 from walls.figures.style import DEAD, SMALL, WIDTH
 from walls.figures.style import SEEN as BLUE
-from walls.sanity import sides
+from walls.sanity import masking, sides
+from walls.sanity.cascade import summary
 from walls.sanity.classes import HIDDEN, SEEN, OverClasses
-from walls.sanity.masking import UNIFORM, UNIFORM_SEEN
 
 ORANGE, GREY = "#de8f05", "0.55"
 PLACES = {sides.TOP: ("^", ORANGE), sides.MIDDLE: ("s", GREY), sides.BOTTOM: ("v", BLUE)}
 
 
-def over_classes(trained: OverClasses, random: OverClasses) -> Figure:
-    """Left, the mean map over the expected one, by position; right, P(score > 0) of every class."""
+def over_classes(found: Mapping[str, OverClasses]) -> Figure:
+    """Of trained and of random classes.
+
+    Left, the mean map over the expected one, by position; right, P(score > 0) of every class."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, WIDTH / 2.9))
-    kinds = {"trained": (trained, BLUE), "random": (random, ORANGE)}
-    parts = (np.s_[:, : trained.wall], np.s_[:, trained.wall :])
-    for name, (found, colour) in kinds.items():
+    for (name, over), colour in zip(found.items(), (BLUE, ORANGE), strict=True):
+        parts = (np.s_[:, : over.wall], np.s_[:, over.wall :])
         for row, part in enumerate(parts):
-            values = found.ratio()[part]
+            values = over.ratio()[part]
             drawn = {"bins": np.linspace(0.8, 1.3, 41), "color": colour, "histtype": "step"}
             drawn |= {"linestyle": ("-", ":")[row], "label": f"{name}, {(SEEN, HIDDEN)[row]}"}
             axes[0].hist(values[np.isfinite(values)], **drawn)
         drawn = {"bins": np.linspace(0, 1, 41), "color": colour, "histtype": "step"}
-        axes[1].hist(found.class_positive[1], **drawn, label=name)
+        axes[1].hist(over.class_positive[1], **drawn, label=name)
     axes[0].axvline(1, color="0.3", linestyle="--", linewidth=0.8)
     axes[1].axvline(0.5, color="0.3", linestyle="--", linewidth=0.8)
     axes[0].set(xlabel="mean map over the expected one", ylabel="positions")
@@ -39,9 +42,12 @@ def over_classes(trained: OverClasses, random: OverClasses) -> Figure:
 
 
 def cascade(table: pd.DataFrame) -> Figure:
-    """As parts are drawn anew from the top: rank correlation with the trained map, and µ×100."""
+    """As parts are drawn anew from the top: rank correlation with the trained map, and µ×100.
+
+    `table`: of `cascade.cascade`.
+    """
     figure, axes = plt.subplots(2, 1, figsize=(WIDTH, WIDTH / 2), sharex=True)
-    found = table.reset_index()
+    found = summary(table).reset_index()
     parts = found.drop_duplicates("step")["part"].tolist()
     methods = found["method"].unique()
     looks = ({"color": DEAD, "marker": "o"}, {"color": BLUE, "marker": "s", "linestyle": "--"})
@@ -59,7 +65,11 @@ def cascade(table: pd.DataFrame) -> Figure:
 
 
 def costs(table: pd.DataFrame) -> Figure:
-    """By hidden rows and place: the share of predictions that stay, and the probability lost."""
+    """By hidden rows and place: how often the prediction stays, and the probability lost.
+
+    `table`: of `sides.costs`.
+    """
+    table = sides.summary(table)
     figure, axes = plt.subplots(2, 2, figsize=(WIDTH, WIDTH / 1.8), sharex=True, sharey="row")
     for column, how in enumerate((sides.WALL, sides.GREY)):
         kind = table[table["how"] == how]
@@ -83,10 +93,14 @@ def costs(table: pd.DataFrame) -> Figure:
 
 
 def worth(table: pd.DataFrame) -> Figure:
-    """Insertion and deletion areas of every map against its µ×100, with 95% intervals."""
+    """Both areas of every map, with 95% intervals, and its µ×100.
+
+    `table`: of `masking.measured`.
+    """
+    table = masking.summary(table)
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, WIDTH / 2.6), sharey=True)
     places = np.arange(len(table))
-    useless = table["method"].isin([UNIFORM, UNIFORM_SEEN])
+    useless = table["method"].isin([masking.UNIFORM, masking.UNIFORM_SEEN])
     for ax, name, better in zip(axes, ("insertion", "deletion"), ("higher", "lower"), strict=True):
         _intervals(ax, table[useless], name, places[useless], GREY)
         _intervals(ax, table[~useless], name, places[~useless], BLUE)

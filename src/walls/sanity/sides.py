@@ -117,3 +117,23 @@ def difference(
     apart = (values[one] - values[other]).to_numpy()
     low, high = interval(apart, classes.to_numpy(), seed)
     return float(apart.mean()), low, high
+
+
+def sentence(table: pd.DataFrame, seed: int = 0) -> str:
+    """Of every height, what stays at either side, and how far the places are apart."""
+    found = summary(table, seed).set_index(["hidden_rows", "how", "place"])
+    said = []
+    for hidden in table["hidden_rows"].unique():
+        parts = []
+        for how, one, other in ((WALL, TOP, BOTTOM), (GREY, TOP, BOTTOM), (GREY, MIDDLE, BOTTOM)):
+            if (hidden, how, one) not in found.index or (hidden, how, other) not in found.index:
+                continue
+            rows = [100 * found.loc[(hidden, how, place), "agrees"] for place in (one, other)]
+            apart = difference(table, "drop", hidden, one, other, how, seed)
+            mean, low, high = (100 * value for value in apart)
+            parts.append(
+                f"{how}, {one} {rows[0]:.0f}% and {other} {rows[1]:.0f}% keep the class, "
+                f"probability lost apart by {mean:.1f} points [{low:.1f}, {high:.1f}]"
+            )
+        said.append(f"{hidden} rows hidden: {'; '.join(parts)}.")
+    return f"{table['image'].nunique()} photographs.\n" + "\n".join(said)
