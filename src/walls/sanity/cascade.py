@@ -182,12 +182,13 @@ def sentence(table: pd.DataFrame) -> str:
         f"{name} {100 * part['mu'].min():.1f} to {100 * part['mu'].max():.1f}"
         for name, part in found[found["step"] > 0].groupby("method", sort=False)
     ]
-    return (
-        f"{own.loc[0, 'maps']} photographs and draws. {one['part']} drawn anew: {first}'s map has "
-        f"rank correlation {one['rank']:.2f} with the trained network's ({one['rank_seen']:.2f} "
-        f"over the seen cells), SSIM {one['ssim']:.2f}; all drawn anew, {last['rank']:.2f}, "
-        f"{last['rank_seen']:.2f} and {last['ssim']:.2f}. Its µ×100 is "
-        f"{100 * own.loc[0, 'mu']:.1f} as trained and {100 * one['mu']:.1f} after the first step; over the {len(after)} steps: "
-        f"{', '.join(ranges)}. Empty maps, left out: {after['empty'].sum()} of "
-        f"{after['maps'].sum()} of {first}."
+    said = (
+        f"{own.loc[0, 'maps']} maps a step. {one['part']} drawn anew: {first}'s map has rank "
+        f"correlation {one['rank']:.2f} with the trained network's ({one['rank_seen']:.2f} over "
+        f"the seen cells), SSIM {one['ssim']:.2f}; all drawn anew, {last['rank']:.2f} "
+        f"({last['rank_seen']:.2f}), SSIM {last['ssim']:.2f}.",
+        f"Its µ×100 is {100 * own.loc[0, 'mu']:.1f} as trained and {100 * one['mu']:.1f} after "
+        f"the first step; over the {len(after)} steps: {', '.join(ranges)}.",
+        f"Empty maps, left out: {after['empty'].sum()} of {after['maps'].sum()} of {first}.",
     )
+    return "\n".join(said)

@@ -121,9 +121,11 @@ def over_classes(
             into.append(_parts(values, one.shape[2] * wall))
         lit += _parts((norm > 0).double()[None], one.shape[2] * wall)[:, 0]
     mean, expected, positive, square = torch.stack(maps, dim=1).numpy()
-    by_class = [(torch.stack(own).sum(0) / lit[:, None]).numpy() for own in (counts, squares)]
+    own, own_square = [
+        (torch.stack(each).sum(0) / lit[:, None]).numpy() for each in (counts, squares)
+    ]
     tau = root * features[0, 0].numel()
-    return OverClasses(mean, expected, positive, square, *by_class, wall, tau, len(alpha))
+    return OverClasses(mean, expected, positive, square, own, own_square, wall, tau, len(alpha))
 
 
 def trained_and_random(
