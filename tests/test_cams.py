@@ -473,3 +473,52 @@ def test_all_gradient_methods_share_one_pass(tiny):
     assert calls == {"features": 1, "head": 1}
     saliency_maps(tiny, noise(2), ["EigenCAM"])
     assert calls == {"features": 2, "head": 1}  # what needs no gradient asks the head nothing
+
+
+def seen_by_hand(weight, seen):
+    """A head that weighs the seen rows' mean by channel: α_v of these rows is w_v / their cells."""
+
+    class Head(nn.Module):
+        def forward(self, features):
+            pooled = features[:, :, :seen].mean((2, 3))
+            return torch.stack([pooled @ weight, -(pooled @ weight)], dim=1)
+
+    return Head()
+
+
+def test_gradcam_of_the_seen_cells_by_hand():
+    """Two of four rows reach the logit: w_v / 6 a cell, the map Σ w_v B_v / 6 there and 0 below."""
+    torch.manual_seed(2)
+    features, weight = torch.rand(2, 5, 4, 3), torch.randn(5)
+    head = seen_by_hand(weight, 2)
+    cut = SimpleNamespace(features=features, gradient=_gradient(head, features))
+    found = methods.METHODS["GradCAM (seen cells)"](cut)
+    expected = torch.einsum("v,nvhw->nhw", weight, features) / 6
+    torch.testing.assert_close(found[:, :2], expected[:, :2])
+    assert found[:, :2].abs().min() > 0 and not found[:, 2:].any()
+    plain = methods.METHODS["GradCAM"](cut)
+    torch.testing.assert_close(plain, expected / 2)  # 12 cells, 6 of them without gradient
+    whole = SimpleNamespace(
+        features=features, gradient=_gradient(seen_by_hand(weight, 4), features)
+    )
+    found, plain = (methods.METHODS[name](whole) for name in ("GradCAM (seen cells)", "GradCAM"))
+    torch.testing.assert_close(found, plain)
+    blind = SimpleNamespace(features=features, gradient=torch.zeros_like(features))
+    assert not methods.METHODS["GradCAM (seen cells)"](blind).any()
+
+
+def _gradient(head, features):
+    leaf = features.clone().requires_grad_()
+    head(leaf)[:, 0].sum().backward()
+    return leaf.grad
+
+
+def test_gradcam_of_the_seen_cells_is_zero_behind_the_wall(tiny):
+    images = noise(3)
+    found = saliency_maps(tiny, images, ["GradCAM (seen cells)", "GradCAM"])
+    up = {name: upscale(maps, 224) for name, maps in found.items()}
+    zone = tiny.zone(224)
+    assert (activity(up["GradCAM (seen cells)"], zone) == 0).all()
+    assert (activity(up["GradCAM"], zone) > 0.05).any()
+    own = found["GradCAM (seen cells)"][:, :5]
+    torch.testing.assert_close(own, found["GradCAM"][:, :5] * 14 / 5)

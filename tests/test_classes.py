@@ -37,6 +37,7 @@ def test_every_class_by_a_loop():
     found = over_classes(network, upper, lower)
     assert (found.wall, found.classes, found.mean.shape) == (4, 4, (2, 8, 4))
     weight = network[4].weight.detach()
+    every, norms = [], []
     assert found.tau == pytest.approx(float(weight.square().mean().sqrt()), rel=1e-5)
     for image in range(2):
         b = torch.cat([network[:2](one[image : image + 1]) for one in (upper, lower)], dim=2)
@@ -50,11 +51,21 @@ def test_every_class_by_a_loop():
         np.testing.assert_allclose(found.positive[image], (maps > 0).float().mean(0), rtol=1e-6)
         expected = found.tau * b[0].detach().norm(dim=0) / 32 / math.sqrt(2 * math.pi)
         np.testing.assert_allclose(found.expected[image], expected, rtol=1e-4)
+        every.append(maps)
+        norms.append(b[0].detach().norm(dim=0))
         ours, theirs = (values[image] for values in found.activity())
         assert ours == pytest.approx(
             float(maps.relu().mean(0)[4:].norm() / maps.relu().mean(0).norm()), rel=1e-4
         )
         assert theirs == pytest.approx(float(expected[4:].norm() / expected.norm()), rel=1e-4)
+    every, norms = torch.stack(every), torch.stack(norms)  # (2, 4, 8, 4), (2, 8, 4)
+    for number, rows in enumerate((slice(0, 4), slice(4, 8))):
+        lit = norms[:, rows] > 0  # elsewhere every class has 0
+        part = every[:, :, rows].permute(1, 0, 2, 3)[:, lit]
+        positive = (part > 0).float().mean(1)
+        np.testing.assert_allclose(found.class_positive[number], positive, rtol=1e-6)
+        square = (part / (norms[:, rows][lit] * found.tau / 32)).square().mean(1)
+        np.testing.assert_allclose(found.class_square[number], square, rtol=1e-4)
 
 
 @pytest.mark.bulk
@@ -67,9 +78,26 @@ def test_the_trained_classifier_is_close_to_random_ones(named, halves):
         assert table.loc[part, "ratio"] == pytest.approx(1.04, abs=0.06)
         assert table.loc[part, "ratio sd"] < 0.1
         assert 0.4 < table.loc[part, "positive"] < 0.5
+        assert table.loc[part, "square"] == pytest.approx(1.3, abs=0.1)  # random: 1
         assert table.loc[part, "positions"] == 490
     ours, theirs = found.activity()
     assert np.abs(ours - theirs).max() < 0.05 and theirs.min() > 0.3
+
+
+def test_classes_drawn_anew_give_the_theorem():
+    """4,000 random classes on a small network's features: ratio 1, P = ½, mean square 1."""
+    network = tiny(nn.Linear(5, 4000))
+    upper, lower = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = over_classes(network, upper, lower, drawn=1)
+    assert found.tau == over_classes(network, upper, lower).tau
+    ratio = found.ratio()
+    np.testing.assert_allclose(ratio[np.isfinite(ratio)], 1, atol=0.1)  # 4 standard errors of 2.3%
+    table = found.table()
+    for part in (SEEN, HIDDEN):
+        assert table.loc[part, "positive"] == pytest.approx(0.5, abs=0.03)
+        assert table.loc[part, "square"] == pytest.approx(1, abs=0.1)
+    other = over_classes(network, upper, lower, drawn=2)
+    assert not np.array_equal(found.mean, other.mean)
 
 
 @pytest.mark.bulk

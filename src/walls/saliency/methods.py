@@ -221,6 +221,19 @@ def layercam(cut: Cut) -> Tensor:
     return (cut.gradient.clamp_min(0) * cut.features).sum(1)
 
 
+@method("GradCAM (seen cells)")
+def gradcam_seen(cut: Cut) -> Tensor:
+    """α_v = the mean of g^(v) over S, and the map is 0 outside S: GradCAM of the cells f reads.
+
+    S, of every image: the cells (i, j) whose gradient isn't exactly zero in every channel; behind a
+    wall, none of the hidden ones. So it is GradCAM masked to S, times hw / |S|, and GradCAM itself
+    where S is all cells. Zero where S is empty.
+    """
+    read = cut.gradient.any(1)  # (N, h, w)
+    count = read.sum((1, 2)).clamp_min(1)[:, None]
+    return weighted(cut.gradient.sum((2, 3)) / count, cut.features) * read
+
+
 @method("EigenCAM (sign fixed)")
 def eigencam_fixed(cut: Cut) -> Tensor:
     """EigenCAM, signed so that the map is large where features are: ⟨map, Σ_v **B**^(v)⟩ ≥ 0."""
