@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from walls.base import params
-from walls.base.fields import shown
+from walls.base.fields import abridged
 
 AGAIN = "-again"  # the stages of further networks; what they make lies in one folder, runs/again
 
@@ -74,5 +74,5 @@ def _values(values: object, content: object) -> list:
         for key in name.split("."):
             values = values.get(key) if isinstance(values, dict) else None
         if not isinstance(values, list):
-            raise ValueError(f"{name}: got {shown(values)}; takes a list")
+            raise ValueError(f"{name}: got {abridged(values)}; takes a list")
     return list(values)  # type: ignore[call-overload]

@@ -44,7 +44,7 @@ def input_x_gradient(cut: Cut) -> Tensor:
     return _each(cut, InputXGradient(cut.model).attribute)
 
 
-@method("IntegratedGradients", zero=True, pixels=True)
+@method("IntegratedGradients", zero=True, costly=True, pixels=True)
 def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
     """ξ ⊙ ∫₀¹ ∂y/∂ξ(tξ) dt, from black mean colour to ξ (Sundararajan et al., 2017).
 
@@ -61,7 +61,7 @@ def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("SmoothGrad", zero=True, pixels=True)
+@method("SmoothGrad", zero=True, costly=True, pixels=True)
 def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
     """The mean of ∂y/∂ξ over images with noise of deviation `noise`·(max ξ - min ξ).
 
@@ -86,7 +86,7 @@ def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("GradientShap", zero=True, pixels=True)
+@method("GradientShap", zero=True, costly=True, pixels=True)
 def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     """The mean of ∂y/∂ξ at random points between 0 and ξ with noise, times ξ (Lundberg, Lee, 2017).
 

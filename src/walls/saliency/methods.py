@@ -221,7 +221,7 @@ def layercam(cut: Cut) -> Tensor:
     return (cut.gradient.clamp_min(0) * cut.features).sum(1)
 
 
-@method("GradCAM (seen cells)")
+@method("GradCAM (seen cells)", zero=True)
 def gradcam_seen(cut: Cut) -> Tensor:
     """α_v = the mean of g^(v) over S, and the map is 0 outside S: GradCAM of the cells f reads.
 
