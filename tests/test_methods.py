@@ -1,5 +1,7 @@
 """The registry's marks: what each says of a method is so."""
 
+import re
+
 import pytest
 import torch
 from conftest import make_tiny, noise
@@ -38,3 +40,13 @@ def test_costly_ones_take_more_than_five_passes_an_image_and_the_others_one_or_t
         assert (sum(passed) > 6) == (name in methods.COSTLY), (name, sum(passed))
         most = 3 if name in methods.PIXELS else 1
         assert name in methods.COSTLY or sum(passed) <= most, (name, sum(passed))
+
+
+def test_every_method_names_who_proposed_it():
+    """So does its docstring, where it names anyone."""
+    for name, function in methods.METHODS.items():
+        by, text = methods.BY[name], " ".join(function.__doc__.split())
+        assert by, name
+        if re.search(r"\d{4}", by):
+            surname, year = by.split()[0].strip(","), by[-4:]
+            assert surname in text and year in text, name

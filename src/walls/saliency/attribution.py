@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
-from walls.saliency.methods import method
+from walls.saliency.methods import BUT_ACROSS, BY_CONSTRUCTION, IN_THE_LIMIT, method
 from walls.saliency.tensors import pixel_seed
 
 CELL = 32  # pixels a side of the squares that stand for superpixels
@@ -27,7 +27,7 @@ SAMPLES = 200  # of KernelShap and Lime, a pass each
 Attribute = Callable[..., Tensor]  # an image (1, C, H, W), its `target` -> (1, C, H, W)
 
 
-@method("Saliency", zero=True, pixels=True)
+@method("Saliency", by="Simonyan et al., 2014", guarantee=BY_CONSTRUCTION, pixels=True)
 def saliency(cut: Cut) -> Tensor:
     """max_c |∂y/∂ξ_c| (Simonyan et al., 2014). One pass and its gradient."""
     from captum.attr import Saliency
@@ -36,7 +36,7 @@ def saliency(cut: Cut) -> Tensor:
     return _each(cut, found.attribute, channels=_largest)  # its scores are |∂y/∂ξ|
 
 
-@method("InputXGradient", zero=True, pixels=True)
+@method("InputXGradient", by="Shrikumar et al., 2016", guarantee=BY_CONSTRUCTION, pixels=True)
 def input_x_gradient(cut: Cut) -> Tensor:
     """ξ ⊙ ∂y/∂ξ (Shrikumar et al., 2016). One pass and its gradient."""
     from captum.attr import InputXGradient
@@ -44,7 +44,13 @@ def input_x_gradient(cut: Cut) -> Tensor:
     return _each(cut, InputXGradient(cut.model).attribute)
 
 
-@method("IntegratedGradients", zero=True, costly=True, pixels=True)
+@method(
+    "IntegratedGradients",
+    by="Sundararajan et al., 2017",
+    guarantee=BY_CONSTRUCTION,
+    costly=True,
+    pixels=True,
+)
 def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
     """ξ ⊙ ∫₀¹ ∂y/∂ξ(tξ) dt, from black mean colour to ξ (Sundararajan et al., 2017).
 
@@ -61,7 +67,9 @@ def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("SmoothGrad", zero=True, costly=True, pixels=True)
+@method(
+    "SmoothGrad", by="Smilkov et al., 2017", guarantee=BY_CONSTRUCTION, costly=True, pixels=True
+)
 def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
     """The mean of ∂y/∂ξ over images with noise of deviation `noise`·(max ξ - min ξ).
 
@@ -86,7 +94,9 @@ def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("GradientShap", zero=True, costly=True, pixels=True)
+@method(
+    "GradientShap", by="Lundberg and Lee, 2017", guarantee=BY_CONSTRUCTION, costly=True, pixels=True
+)
 def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     """The mean of ∂y/∂ξ at random points between 0 and ξ with noise, times ξ (Lundberg, Lee, 2017).
 
@@ -103,7 +113,7 @@ def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("DeepLift", zero=True, pixels=True)
+@method("DeepLift", by="Shrikumar et al., 2017", guarantee=BY_CONSTRUCTION, pixels=True)
 def deep_lift(cut: Cut) -> Tensor:
     """(ξ - 0) times the multipliers of DeepLift's rescale rule (Shrikumar et al., 2017).
 
@@ -116,7 +126,7 @@ def deep_lift(cut: Cut) -> Tensor:
         return _each(cut, DeepLift(cut.model).attribute)
 
 
-@method("GuidedBackprop", zero=True, pixels=True)
+@method("GuidedBackprop", by="Springenberg et al., 2015", guarantee=BY_CONSTRUCTION, pixels=True)
 def guided_backprop(cut: Cut) -> Tensor:
     """∂y/∂ξ with every ReLU passing positive gradients alone (Springenberg et al., 2015).
 
@@ -126,7 +136,7 @@ def guided_backprop(cut: Cut) -> Tensor:
         return _each(cut, _guided(cut.model).attribute)
 
 
-@method("GuidedGradCam", zero=True, pixels=True)
+@method("GuidedGradCam", by="Selvaraju et al., 2017", guarantee=BY_CONSTRUCTION, pixels=True)
 def guided_gradcam(cut: Cut) -> Tensor:
     """GuidedBackprop ⊙ GradCAM, the latter upscaled (Selvaraju et al., 2017).
 
@@ -139,7 +149,7 @@ def guided_gradcam(cut: Cut) -> Tensor:
     return guided_backprop(cut) * interpolate(gradcam(cut).clamp_min(0), (height, width))
 
 
-@method("Occlusion", costly=True, pixels=True)
+@method("Occlusion", by="Zeiler and Fergus, 2014", costly=True, pixels=True, guarantee=BUT_ACROSS)
 def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     """What y loses where a square is set to 0, the mean of all squares at a pixel.
 
@@ -157,7 +167,7 @@ def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("FeatureAblation", costly=True, pixels=True)
+@method("FeatureAblation", by="captum", costly=True, pixels=True, guarantee=BUT_ACROSS)
 def feature_ablation(cut: Cut, cell: int = CELL) -> Tensor:
     """What y loses where one square of a grid is set to 0. By captum: a pass a square."""
     from captum.attr import FeatureAblation
@@ -165,7 +175,7 @@ def feature_ablation(cut: Cut, cell: int = CELL) -> Tensor:
     return _cells(cut, FeatureAblation(cut.model).attribute, cell)
 
 
-@method("KernelShap", costly=True, pixels=True)
+@method("KernelShap", by="Lundberg and Lee, 2017", costly=True, pixels=True, guarantee=IN_THE_LIMIT)
 def kernel_shap(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     """Shapley values of the squares of a grid, by a weighted regression (Lundberg, Lee, 2017).
 
@@ -177,7 +187,7 @@ def kernel_shap(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     return _cells(cut, KernelShap(cut.model).attribute, cell, n_samples=samples)
 
 
-@method("Lime", costly=True, pixels=True)
+@method("Lime", by="Ribeiro et al., 2016", costly=True, pixels=True, guarantee=IN_THE_LIMIT)
 def lime(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     """A sparse linear model of y over the squares of a grid (Ribeiro et al., 2016).
 

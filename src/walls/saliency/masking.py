@@ -14,7 +14,7 @@ from walls.saliency.tensors import pixel_seed
 CELLS = 7  # squares of a mask along the image's width
 
 
-@method("RISE", costly=True, pixels=True)
+@method("RISE", by="Petsiuk et al., 2018", costly=True, pixels=True)
 def rise(cut: Cut, masks: int = 200, keep: float = 0.5) -> Tensor:
     """S = Σ_i p(ξ ⊙ M_i) M_i / (n E[M]), p the target's probability (Petsiuk et al., 2018, Eq. 6).
 
@@ -64,7 +64,7 @@ def random_masks(count: int, size: tuple[int, int], keep: float, seed: int) -> T
     )
 
 
-@method("ReciproCAM")
+@method("ReciproCAM", by="Byun and Lee, 2024")
 def reciprocam(cut: Cut, gaussian: bool = False) -> Tensor:
     """S_ij = p(f(**B** with all but position (i, j) set to 0)) (Byun and Lee, 2024).
 

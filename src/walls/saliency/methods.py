@@ -26,11 +26,20 @@ from walls.saliency import opticam
 from walls.saliency.cut import Cut
 from walls.saliency.tensors import pixel_seed
 
-METHODS: dict[str, Callable[..., Tensor]] = {}
+# What is known of a map behind any wall, whatever the network and its weights.
+BY_CONSTRUCTION = "zero by construction"
+BUT_ACROSS = "zero by construction, but for squares across the wall"
+IN_THE_LIMIT = "zero in the limit of many samples"
+NONE = "none"
+
 PIECES = 8  # that AblationCAM's channels are shared out in
-# Filled by the marks of `@method`, in the order of this file.
+
+METHODS: dict[str, Callable[..., Tensor]] = {}
+BY: dict[str, str] = {}  # who proposed each
+GUARANTEES: dict[str, str] = {}
+# Filled by the marks of `@method`, in the order of the files.
 PAPERS: list[str] = []  # the eight of the paper's Table 1
-COSTLY: list[str] = []  # tens or hundreds of passes of the network an image
+COSTLY: list[str] = []  # more than five passes of the backbone an image
 ZERO: list[str] = []  # zero behind any wall, by construction
 PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of (N, h, w)
 
@@ -38,19 +47,21 @@ PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of
 def method(
     name: str,
     *,
+    by: str = "",
+    guarantee: str = NONE,
     paper: bool = False,
     costly: bool = False,
-    zero: bool = False,
     pixels: bool = False,
 ):
     """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
 
-    With `pixels` the maps are (N, H, W). The marks put the name into PAPERS, COSTLY, ZERO and
-    PIXELS as well.
+    `by`: who proposed it; `guarantee`: what is known of it behind a wall. With `pixels` the maps
+    are (N, H, W). The marks put the name into the lists above as well.
     """
 
     def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
-        METHODS[name] = function
+        METHODS[name], BY[name], GUARANTEES[name] = function, by, guarantee
+        zero = guarantee == BY_CONSTRUCTION
         marks = ((PAPERS, paper), (COSTLY, costly), (ZERO, zero), (PIXELS, pixels))
         for names, marked in marks:
             if marked:
@@ -68,13 +79,13 @@ def weighted(weights: Tensor, features: Tensor) -> Tensor:
 # The paper's eight methods.
 
 
-@method("GradCAM", paper=True)
+@method("GradCAM", by="Selvaraju et al., 2017", paper=True)
 def gradcam(cut: Cut) -> Tensor:
     """α_v = GAP(g^(v)) (Definition 1; Selvaraju et al., 2017)."""
     return weighted(cut.gradient.mean((2, 3)), cut.features)
 
 
-@method("GradCAM++", paper=True)
+@method("GradCAM++", by="Chattopadhay et al., 2018", paper=True)
 def gradcam_plus_plus(cut: Cut) -> Tensor:
     """α_v = Σ_ij a_ij max(g_ij, 0), a = g² / (2 g² + g³ Σ**B**^(v)) (Definition 3).
 
@@ -87,7 +98,7 @@ def gradcam_plus_plus(cut: Cut) -> Tensor:
     return weighted((g.clamp_min(0) * torch.where(g != 0, share, 0)).sum((2, 3)), cut.features)
 
 
-@method("XGradCAM", paper=True)
+@method("XGradCAM", by="Fu et al., 2020", paper=True)
 def xgradcam(cut: Cut) -> Tensor:
     """α_v = Σ_ij g_ij **B**_ij / ‖**B**^(v)‖₁ (Definition 2 up to a constant; Fu et al., 2020).
 
@@ -97,7 +108,7 @@ def xgradcam(cut: Cut) -> Tensor:
     return weighted((cut.gradient * cut.features).sum((2, 3)) / total, cut.features)
 
 
-@method("ScoreCAM", paper=True, costly=True)
+@method("ScoreCAM", by="Wang et al., 2020", paper=True, costly=True)
 def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """α = softmax_v of y(ξ ⊙ s(Up(**B**^(v)))) (Definition 5; Wang et al., 2020).
 
@@ -128,7 +139,7 @@ def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     return weighted(scores.softmax(1), cut.features)
 
 
-@method("Opti-CAM", paper=True, costly=True)
+@method("Opti-CAM", by="Zhang et al., 2024", paper=True, costly=True)
 def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") -> Tensor:
     """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6).
 
@@ -146,11 +157,11 @@ def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") 
     return torch.cat(shared(cut.model, part, opticam.parts(cut.images)))
 
 
-@method("AblationCAM", paper=True)
+@method("AblationCAM", by="Desai and Ramaswamy, 2020", paper=True)
 def ablationcam(cut: Cut) -> Tensor:
     """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7).
 
-    Ramaswamy et al. (2020). Deliberately |y|: for a logit below 0 the definition's y would turn
+    Desai and Ramaswamy (2020). Deliberately |y|: for a logit below 0 the definition's y would turn
     drops into rises. At y = 0, the plain drop.
     """
     y = cut.score[:, None]
@@ -196,7 +207,7 @@ def _pieces(channels: int, device: torch.device) -> list[slice]:
     return [slice(start, start + size) for start in range(0, channels, size)]
 
 
-@method("EigenCAM", paper=True)
+@method("EigenCAM", by="Muhammad and Yeasin, 2020", paper=True)
 def eigencam(cut: Cut) -> Tensor:
     """The first principal component of **B** over positions, with the sign its SVD returns.
 
@@ -206,7 +217,7 @@ def eigencam(cut: Cut) -> Tensor:
     return cut.principal
 
 
-@method("HiResCAM", paper=True, zero=True)
+@method("HiResCAM", by="Draelos and Carin, 2020", paper=True, guarantee=BY_CONSTRUCTION)
 def hirescam(cut: Cut) -> Tensor:
     """Σ_v g^(v) ⊙ **B**^(v) (Definition 4; Draelos and Carin, 2020): zero behind the wall, as g."""
     return (cut.gradient * cut.features).sum(1)
@@ -215,13 +226,13 @@ def hirescam(cut: Cut) -> Tensor:
 # Beyond the paper's table.
 
 
-@method("LayerCAM", zero=True)
+@method("LayerCAM", by="Jiang et al., 2021", guarantee=BY_CONSTRUCTION)
 def layercam(cut: Cut) -> Tensor:
     """Σ_v max(g^(v), 0) ⊙ **B**^(v) (Jiang et al., 2021): zero behind the wall, where g is."""
     return (cut.gradient.clamp_min(0) * cut.features).sum(1)
 
 
-@method("GradCAM (seen cells)", zero=True)
+@method("GradCAM (seen cells)", by="here", guarantee=BY_CONSTRUCTION)
 def gradcam_seen(cut: Cut) -> Tensor:
     """α_v = the mean of g^(v) over S, and the map is 0 outside S: GradCAM of the cells f reads.
 
@@ -234,7 +245,7 @@ def gradcam_seen(cut: Cut) -> Tensor:
     return weighted(cut.gradient.sum((2, 3)) / count, cut.features) * read
 
 
-@method("EigenCAM (sign fixed)")
+@method("EigenCAM (sign fixed)", by="here")
 def eigencam_fixed(cut: Cut) -> Tensor:
     """EigenCAM, signed so that the map is large where features are: ⟨map, Σ_v **B**^(v)⟩ ≥ 0."""
     projection = cut.principal
@@ -242,13 +253,13 @@ def eigencam_fixed(cut: Cut) -> Tensor:
     return projection * torch.where(agreement < 0, -1, 1)
 
 
-@method("EigenCAM (other sign)")
+@method("EigenCAM (other sign)", by="here")
 def eigencam_other(cut: Cut) -> Tensor:
     """The half of EigenCAM's map that `EigenCAM (sign fixed)` throws away."""
     return -eigencam_fixed(cut)
 
 
-@method("FinerCAM")
+@method("FinerCAM", by="Zhang et al., 2025")
 def finercam(cut: Cut) -> Tensor:
     """GradCAM of the target against the three classes of nearest logits (Zhang et al., 2025).
 
@@ -269,7 +280,7 @@ def finercam(cut: Cut) -> Tensor:
     return weighted(gradient.mean((2, 3)), cut.features)
 
 
-@method("ShapleyCAM")
+@method("ShapleyCAM", by="Cai, 2025")
 def shapleycam(cut: Cut) -> Tensor:
     """α_v = GAP(g - ½ H·**B**)^(v), H the Hessian of y (Cai, 2025).
 
@@ -289,43 +300,43 @@ def shapleycam(cut: Cut) -> Tensor:
     return weighted(curved.mean((2, 3)), cut.features)
 
 
-@method("GradCAMElementWise", zero=True)
+@method("GradCAMElementWise", by="pytorch-grad-cam", guarantee=BY_CONSTRUCTION)
 def gradcam_elementwise(cut: Cut) -> Tensor:
     """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
     return _by_library(library.GradCAMElementWise, cut)
 
 
-@method("EigenGradCAM")
+@method("EigenGradCAM", by="pytorch-grad-cam")
 def eigengradcam(cut: Cut) -> Tensor:
     """EigenCAM of g ⊙ **B**, by pytorch-grad-cam, sign as its SVD returns it."""
     return _by_library(library.EigenGradCAM, cut)
 
 
-@method("SegEigenCAM")
+@method("SegEigenCAM", by="Chung and Ying, 2025")
 def segeigencam(cut: Cut) -> Tensor:
     """EigenCAM of |g| ⊙ **B**, largest score positive (Chung and Ying, 2025), by the library."""
     return _by_library(library.SegEigenCAM, cut)
 
 
-@method("KPCA-CAM")
+@method("KPCA-CAM", by="Karmani et al., 2024")
 def kpca_cam(cut: Cut) -> Tensor:
     """**B**'s first kernel principal component (sigmoid; Karmani et al., 2024), by the library."""
     return _by_library(library.KPCA_CAM, cut)
 
 
-@method("FEM")
+@method("FEM", by="Fuad et al., 2020")
 def fem(cut: Cut) -> Tensor:
     """α_v = the share of positions where **B**^(v) is 2σ above its mean (Fuad et al., 2020)."""
     return _by_library(library.FEM, cut)
 
 
-@method("SumCAM")
+@method("SumCAM", by="a baseline")
 def sumcam(cut: Cut) -> Tensor:
     """α_v = 1: every channel counts alike, so that nothing can cancel."""
     return cut.features.sum(1)
 
 
-@method("RandomCAM")
+@method("RandomCAM", by="a baseline")
 def randomcam(cut: Cut) -> Tensor:
     """α_v uniform in [-1, 1], seeded by the image's own pixels: what meaningless weights score."""
     drawn = []
