@@ -199,7 +199,13 @@ def test_several_networks_by_hand():
     assert cells["mean"] == pytest.approx(47.5) and cells["mean_raw"] == pytest.approx(23.75)
     assert cells["networks_std"] == pytest.approx(between)
     assert cells["std"] == pytest.approx(math.sqrt(within + between**2))
-    assert [cells[key] for key in ("images", "empty", "classes", "networks", "maps")] == [4, 1, 2, 2, 7]
+    assert [cells[key] for key in ("images", "empty", "classes", "networks", "maps")] == [
+        4,
+        1,
+        2,
+        2,
+        7,
+    ]
     one = networks == 0
     alone = summary(values[one], values[one] / 2, 0, classes[one])
     told = summary(values[one], values[one] / 2, 0, classes[one], networks[one])

@@ -201,7 +201,8 @@ def _take_check(added: argparse.ArgumentParser) -> None:
     takes("--classes", metavar="N", type=int, help="that the weights tell; default: its library's")
     takes("--layer", metavar="L", help="whose output the maps are made of; default: the last map")
     names = " ".join(CHECKED)
-    takes("--methods", metavar="M", nargs="+", default=CHECKED, help=f"default: {names}")
+    own = "names, or FILE.py:FUNCTION, from (network, images, targets) to maps"
+    takes("--methods", metavar="M", nargs="+", default=CHECKED, help=f"{own}; default: {names}")
     takes(
         "--images",
         metavar="FOLDER",
@@ -219,6 +220,12 @@ def _take_check(added: argparse.ArgumentParser) -> None:
     )
     takes("--seed", metavar="N", type=int, default=0, help="of all that is random; default: 0")
     takes("--out", metavar="DIR", type=Path, default=Path("report"), help="default: report")
+    takes(
+        "--submit",
+        metavar="DIR",
+        type=Path,
+        help="a file for every method as well, for the table of all methods (CONTRIBUTING.md)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,6 +47,7 @@ def input_x_gradient(cut: Cut) -> Tensor:
 @method(
     "IntegratedGradients",
     by="Sundararajan et al., 2017",
+    passes="50",
     guarantee=BY_CONSTRUCTION,
     costly=True,
     pixels=True,
@@ -68,7 +69,12 @@ def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
 
 
 @method(
-    "SmoothGrad", by="Smilkov et al., 2017", guarantee=BY_CONSTRUCTION, costly=True, pixels=True
+    "SmoothGrad",
+    by="Smilkov et al., 2017",
+    passes="25",
+    guarantee=BY_CONSTRUCTION,
+    costly=True,
+    pixels=True,
 )
 def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
     """The mean of ∂y/∂ξ over images with noise of deviation `noise`·(max ξ - min ξ).
@@ -95,7 +101,12 @@ def smoothgrad(cut: Cut, samples: int = 25, noise: float = 0.15) -> Tensor:
 
 
 @method(
-    "GradientShap", by="Lundberg and Lee, 2017", guarantee=BY_CONSTRUCTION, costly=True, pixels=True
+    "GradientShap",
+    by="Lundberg and Lee, 2017",
+    passes="25",
+    guarantee=BY_CONSTRUCTION,
+    costly=True,
+    pixels=True,
 )
 def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     """The mean of ∂y/∂ξ at random points between 0 and ξ with noise, times ξ (Lundberg, Lee, 2017).
@@ -113,7 +124,7 @@ def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("DeepLift", by="Shrikumar et al., 2017", guarantee=BY_CONSTRUCTION, pixels=True)
+@method("DeepLift", by="Shrikumar et al., 2017", passes="2", guarantee=BY_CONSTRUCTION, pixels=True)
 def deep_lift(cut: Cut) -> Tensor:
     """(ξ - 0) times the multipliers of DeepLift's rescale rule (Shrikumar et al., 2017).
 
@@ -149,7 +160,14 @@ def guided_gradcam(cut: Cut) -> Tensor:
     return guided_backprop(cut) * interpolate(gradcam(cut).clamp_min(0), (height, width))
 
 
-@method("Occlusion", by="Zeiler and Fergus, 2014", costly=True, pixels=True, guarantee=BUT_ACROSS)
+@method(
+    "Occlusion",
+    by="Zeiler and Fergus, 2014",
+    passes="one a window",
+    costly=True,
+    pixels=True,
+    guarantee=BUT_ACROSS,
+)
 def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     """What y loses where a square is set to 0, the mean of all squares at a pixel.
 
@@ -167,7 +185,14 @@ def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     return _each(cut, attribute)
 
 
-@method("FeatureAblation", by="captum", costly=True, pixels=True, guarantee=BUT_ACROSS)
+@method(
+    "FeatureAblation",
+    by="captum",
+    passes="one a square",
+    costly=True,
+    pixels=True,
+    guarantee=BUT_ACROSS,
+)
 def feature_ablation(cut: Cut, cell: int = CELL) -> Tensor:
     """What y loses where one square of a grid is set to 0. By captum: a pass a square."""
     from captum.attr import FeatureAblation
@@ -175,7 +200,14 @@ def feature_ablation(cut: Cut, cell: int = CELL) -> Tensor:
     return _cells(cut, FeatureAblation(cut.model).attribute, cell)
 
 
-@method("KernelShap", by="Lundberg and Lee, 2017", costly=True, pixels=True, guarantee=IN_THE_LIMIT)
+@method(
+    "KernelShap",
+    by="Lundberg and Lee, 2017",
+    passes="200",
+    costly=True,
+    pixels=True,
+    guarantee=IN_THE_LIMIT,
+)
 def kernel_shap(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     """Shapley values of the squares of a grid, by a weighted regression (Lundberg, Lee, 2017).
 
@@ -187,7 +219,14 @@ def kernel_shap(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     return _cells(cut, KernelShap(cut.model).attribute, cell, n_samples=samples)
 
 
-@method("Lime", by="Ribeiro et al., 2016", costly=True, pixels=True, guarantee=IN_THE_LIMIT)
+@method(
+    "Lime",
+    by="Ribeiro et al., 2016",
+    passes="200",
+    costly=True,
+    pixels=True,
+    guarantee=IN_THE_LIMIT,
+)
 def lime(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     """A sparse linear model of y over the squares of a grid (Ribeiro et al., 2016).
 

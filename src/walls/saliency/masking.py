@@ -14,7 +14,7 @@ from walls.saliency.tensors import pixel_seed
 CELLS = 7  # squares of a mask along the image's width
 
 
-@method("RISE", by="Petsiuk et al., 2018", costly=True, pixels=True)
+@method("RISE", by="Petsiuk et al., 2018", passes="200", costly=True, pixels=True)
 def rise(cut: Cut, masks: int = 200, keep: float = 0.5) -> Tensor:
     """S = Σ_i p(ξ ⊙ M_i) M_i / (n E[M]), p the target's probability (Petsiuk et al., 2018, Eq. 6).
 
@@ -64,7 +64,7 @@ def random_masks(count: int, size: tuple[int, int], keep: float, seed: int) -> T
     )
 
 
-@method("ReciproCAM", by="Byun and Lee, 2024")
+@method("ReciproCAM", by="Byun and Lee, 2024", passes="1, and the head's, one a position")
 def reciprocam(cut: Cut, gaussian: bool = False) -> Tensor:
     """S_ij = p(f(**B** with all but position (i, j) set to 0)) (Byun and Lee, 2024).
 
@@ -83,7 +83,7 @@ def reciprocam(cut: Cut, gaussian: bool = False) -> Tensor:
     for i in range(n):
         scores = []
         for part in where.split(cut.batch_size):
-            image = torch.full((len(part),), i, device=part.device)
+            image = torch.full((len(part)), i, device=part.device)
             logits = cut.head(cut.features[i : i + 1] * part, image)
             scores.append(logits.softmax(1)[:, cut.targets[i]])
         maps.append(torch.cat(scores).view(h, w))

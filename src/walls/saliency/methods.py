@@ -36,6 +36,7 @@ PIECES = 8  # that AblationCAM's channels are shared out in
 
 METHODS: dict[str, Callable[..., Tensor]] = {}
 BY: dict[str, str] = {}  # who proposed each
+PASSES: dict[str, str] = {}  # of the network, an image
 GUARANTEES: dict[str, str] = {}
 # Filled by the marks of `@method`, in the order of the files.
 PAPERS: list[str] = []  # the eight of the paper's Table 1
@@ -48,6 +49,7 @@ def method(
     name: str,
     *,
     by: str = "",
+    passes: str = "1",
     guarantee: str = NONE,
     paper: bool = False,
     costly: bool = False,
@@ -55,12 +57,14 @@ def method(
 ):
     """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
 
-    `by`: who proposed it; `guarantee`: what is known of it behind a wall. With `pixels` the maps
-    are (N, H, W). The marks put the name into the lists above as well.
+    `by`: who proposed it; `passes`: of the network, an image; `guarantee`: what is known of it
+    behind a wall. With `pixels` the maps are (N, H, W). The marks put the name into the lists above
+    as well.
     """
 
     def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
-        METHODS[name], BY[name], GUARANTEES[name] = function, by, guarantee
+        METHODS[name] = function
+        BY[name], PASSES[name], GUARANTEES[name] = by, passes, guarantee
         zero = guarantee == BY_CONSTRUCTION
         marks = ((PAPERS, paper), (COSTLY, costly), (ZERO, zero), (PIXELS, pixels))
         for names, marked in marks:
@@ -108,7 +112,7 @@ def xgradcam(cut: Cut) -> Tensor:
     return weighted((cut.gradient * cut.features).sum((2, 3)) / total, cut.features)
 
 
-@method("ScoreCAM", by="Wang et al., 2020", paper=True, costly=True)
+@method("ScoreCAM", by="Wang et al., 2020", passes="one a channel", paper=True, costly=True)
 def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """α = softmax_v of y(ξ ⊙ s(Up(**B**^(v)))) (Definition 5; Wang et al., 2020).
 
@@ -121,8 +125,8 @@ def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """
     ground = opticam.ground(cut.model, cut.images, hidden)
     live = cut.features.flatten(2).any(2)  # (N, C)
-    (dark,) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
-    blank = dark[cut.targets].to(cut.features)  # (N,)
+    (dark) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
+    blank = dark[cut.targets].to(cut.features)  # (N)
     scores = blank[:, None].repeat(1, live.shape[1])
 
     def masked(pairs: Tensor) -> Tensor:
@@ -139,7 +143,7 @@ def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     return weighted(scores.softmax(1), cut.features)
 
 
-@method("Opti-CAM", by="Zhang et al., 2024", paper=True, costly=True)
+@method("Opti-CAM", by="Zhang et al., 2024", passes="50", paper=True, costly=True)
 def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") -> Tensor:
     """α = softmax(β*), β* maximising y(ξ ⊙ s(Up(Σ_v softmax(β)_v **B**^(v)))) (Definition 6).
 
@@ -157,7 +161,12 @@ def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") 
     return torch.cat(shared(cut.model, part, opticam.parts(cut.images)))
 
 
-@method("AblationCAM", by="Desai and Ramaswamy, 2020", paper=True)
+@method(
+    "AblationCAM",
+    by="Desai and Ramaswamy, 2020",
+    passes="1, and the head's, one a channel",
+    paper=True,
+)
 def ablationcam(cut: Cut) -> Tensor:
     """α_v = (y - y_v) / |y|, y_v the logit with **B**^(v) set to zero (Definition 7).
 
@@ -276,7 +285,7 @@ def finercam(cut: Cut) -> Tensor:
             for t, near in zip(cut.targets, nearest, strict=True)
         ]
         total = sum(goal(row) for goal, row in zip(goals, logits, strict=True))
-    (gradient,) = torch.autograd.grad(total, leaf, retain_graph=True)
+    (gradient) = torch.autograd.grad(total, leaf, retain_graph=True)
     return weighted(gradient.mean((2, 3)), cut.features)
 
 
@@ -288,12 +297,12 @@ def shapleycam(cut: Cut) -> Tensor:
     """
     leaf, logits = cut.graph
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(
+        (gradient) = torch.autograd.grad(
             logits.gather(1, cut.targets[:, None]).sum(), leaf, create_graph=True
         )
         curvature = None
         if gradient.requires_grad:  # else f is linear
-            (curvature,) = torch.autograd.grad(
+            (curvature) = torch.autograd.grad(
                 gradient, leaf, leaf.detach(), allow_unused=True, retain_graph=True
             )
     curved = gradient.detach() if curvature is None else gradient.detach() - curvature / 2
