@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
@@ -29,13 +30,13 @@ import pandas as pd
 import torch
 import yaml
 from dvc.utils.serialize import modify_yaml
-from scipy import stats
 
 from benchmarks.measure import hardware
 from walls.base import paths
 from walls.paper import claims
 from walls.project import verify
-from walls.project.comparison import CHANCE, Read, in_folder, numbers, tolerances
+from walls.project.comparison import Read, in_folder
+from walls.project.tolerance import LEVEL, NUMBERS, WIDE, prediction
 
 HERE = Path(__file__).resolve().parent
 STAGES = ["train@masked", "train@baseline", "cams@stack-mix", "cams@stack-gen"]
@@ -83,7 +84,8 @@ def run(name: str, base: Path, folder: Path) -> dict:
             partial,
             ignore=lambda at, names: {"cache", "tmp"} if Path(at).name == ".dvc" else set(),
         )
-        edit(partial / "params.yaml", setting.params or {})
+        # Of one network, as its lines are of one.
+        edit(partial / "params.yaml", {"train.again": []} | (setting.params or {}))
         partial.rename(copy)
     for stage in STAGES:
         call(copy, "dvc", "repro", "--single-item", stage, **(setting.variables or {}))
@@ -130,8 +132,10 @@ def call(folder: Path, module: str, *arguments: str, **variables: str) -> None:
         sys.exit(f"spread: {module} {' '.join(arguments)} failed in {folder}")
 
 
-def prepared(folder: Path, commit: str, preset: str | None) -> Path:
-    """A clone of the commit with its images, stacks and theory, made unless it is there."""
+def prepared(
+    folder: Path, commit: str, preset: str | None, stages: Sequence[str] = ("theory", "stacks")
+) -> Path:
+    """A clone of the commit after some stages, its images and stacks, made unless it is there."""
     base = folder / "base"
     if not base.is_dir():
         partial = base.with_name("base.partial")
@@ -147,15 +151,32 @@ def prepared(folder: Path, commit: str, preset: str | None) -> Path:
         )
         if preset:
             shutil.copyfile(partial / "presets" / f"{preset}.yaml", partial / "params.yaml")
-        call(partial, "dvc", "repro", "theory", "stacks")
+        call(partial, "dvc", "repro", *stages)
         partial.rename(base)
     return base
 
 
+def sources_commit() -> str:
+    """The last commit that touched what the results are made of."""
+    sources = [
+        "src",
+        ":!src/walls/project",
+        "notebooks",
+        "dvc.yaml",
+        "params.yaml",
+        "rejects.csv",
+        "crops.csv",
+    ]
+    log = ["git", "log", "-1", "--format=%H", "--", *sources]
+    return subprocess.run(
+        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
+    ).stdout.strip()
+
+
 def lines(file: Path, commit: str) -> pd.DataFrame:
-    """The settings that have run of this commit."""
+    """The settings, or networks, that have run of this commit."""
     if not file.is_file():
-        return pd.DataFrame(columns=["commit", "setting"])
+        return pd.DataFrame(columns=["commit", "setting", "network"])
     return pd.read_csv(file, dtype={"weights": str}).query("commit == @commit")
 
 
@@ -165,7 +186,7 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
     """
     runs = table.set_index("setting")
     rows = []
-    for column in numbers(table):
+    for column in table.filter(regex=NUMBERS):
         row = {"": column, FIRST: runs[column][FIRST]}
         for name in runs.index.intersection(list(SETTINGS)[1:]):
             beside, thing = SETTINGS[name][:2]
@@ -199,7 +220,6 @@ def report(table: pd.DataFrame, commit: str) -> str:
         "GradCAM, stack-mix, mean",
         "GradCAM, stack-gen, mean",
     ]
-    tolerated = pd.Series(tolerances(table), name="tolerance").rename_axis("")
     return f"""# How far honest runs lie apart
 
 `python -m benchmarks.spread` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
@@ -220,15 +240,27 @@ Accuracies in %, µ×100. In the middle how far a number moves, at most, where o
 
 {chr(10).join(moved) or "The same in every run."}
 
-## Tolerances
+## Where honest runs lie
 
-{CHANCE:.2f} standard deviations over all runs, for Table 1 of a method's mean or of its standard deviation, whichever is
-wider: the difference of two runs has √2 standard deviations, and a number lies four times that apart in one of
-{1 / (2 * stats.t.sf(4, max(len(table) - 1, 1))):,.0f} comparisons (Student's t: the deviation is that of {len(table)} runs).
-`walls verify` takes them from spread.csv (points of an accuracy, µ×100):
-
-{tolerated.to_markdown(floatfmt=".1f")}
+{tolerated(table)}
 """
+
+
+def tolerated(table: pd.DataFrame) -> str:
+    """Where a run of one network and of three must lie by these runs, as a text and a table."""
+    rows = {}
+    for column, values in table.filter(regex=NUMBERS).items():
+        level = WIDE if column.endswith(", std") else LEVEL
+        found = [prediction(values.to_numpy(), count, level) for count in (1, 3)]
+        if all(found):
+            rows[column] = [f"{max(low, 0):.1f} to {min(high, 100):.1f}" for low, high in found]
+    columns = ["one network", "three networks"]
+    shown = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("")
+    return f"""Student's prediction interval of new networks' mean, by these {len(table)}: outside of it lies one number in {1 / LEVEL:.0f} of an
+honest run (of standard deviations, whose tails are heavier, one in {1 / WIDE:,.0f}). `walls verify` takes it from these runs where [ten.csv](ten.csv) holds no networks yet, and for the baseline (accuracies
+in %, µ×100).
+
+{shown.to_markdown()}"""
 
 
 def main(arguments: list[str]) -> int:
@@ -249,20 +281,7 @@ def main(arguments: list[str]) -> int:
         parser.error(f"got {', '.join(sorted(unknown))}; takes {', '.join(SETTINGS)}")
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8").split() if cpuinfo.exists() else []
-    # The last commit that touched what the results are made of.
-    sources = [
-        "src",
-        ":!src/walls/project",
-        "notebooks",
-        "dvc.yaml",
-        "params.yaml",
-        "rejects.csv",
-        "crops.csv",
-    ]
-    log = ["git", "log", "-1", "--format=%H", "--", *sources]
-    commit = subprocess.run(
-        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
-    ).stdout.strip()
+    commit = sources_commit()
     folder = given.folder.resolve() / f"{commit[:8]}{'-' + given.preset if given.preset else ''}"
     folder.mkdir(parents=True, exist_ok=True)
     results = folder if given.preset else HERE

@@ -2,12 +2,11 @@
 
 What is derived or drawn must be equal on every machine. What is trained can't be: another processor
 rounds float32 and bfloat16 differently, and a training makes another network of that, so it must
-agree as closely as two honest runs do (`tolerances`).
+lie where honest runs do (tolerance.py).
 """
 
 import json
 import math
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -20,11 +19,9 @@ import yaml
 from scipy import stats
 
 from walls.paper import claims
+from walls.project import tolerance
 from walls.saliency.methods import ZERO
 
-# How far two honest runs may lie apart, in standard deviations of the runs of
-# benchmarks/spread.csv.
-CHANCE = 4 * math.sqrt(2)  # two runs differ by √2, and seldom by four times that
 # Relative, of the theory's values: they have six digits, and the last may be rounded otherwise.
 DIGITS = 1e-5
 EMPTY = 0.05  # the share of images whose maps may be all zero for one network and not for another
@@ -64,33 +61,6 @@ class Check(NamedTuple):
     here: object
     allowed: str
     agrees: bool
-
-
-def allowed_apart(theirs: Read) -> dict[str, float]:
-    """`tolerances` of the measured runs that belong to the committed results."""
-    return tolerances(
-        pd.read_csv(StringIO(theirs("benchmarks/spread.csv")), dtype={"weights": str})
-    )
-
-
-def tolerances(table: pd.DataFrame) -> dict[str, float]:
-    """How far honest runs lie apart: points for an accuracy, µ×100 for a line of Table 1.
-
-    `CHANCE` standard deviations over all runs, the wider of a method's two cells. `table`: a run a
-    row, with the columns that `numbers` names.
-    """
-    found: dict[str, float] = {}
-    for column in numbers(table):
-        name = re.sub(", (mean|std)$", "", column)
-        far = CHANCE * float(table[column].std(ddof=1))
-        if far > 0 and not name.startswith("uniform map"):
-            found[name] = max(found.get(name, 0), float(np.ceil(10 * far) / 10))
-    return found
-
-
-def numbers(table: pd.DataFrame) -> list[str]:
-    """The columns that hold accuracies and cells of Table 1."""
-    return [column for column in table if column.endswith((" top1", " top5", ", mean", ", std"))]
 
 
 def committed(root: Path, revision: str = "HEAD") -> Read:
@@ -212,15 +182,22 @@ def zeros(theirs: Read, ours: Read) -> Iterator[Check]:
 
 
 def accuracies(theirs: Read, ours: Read) -> Iterator[Check]:
-    """Top-1 and top-5 within their tolerance; as many epochs and images; the precision is told."""
+    """Top-1 and top-5, of all masked networks on average, as honest runs have them.
+
+    As many networks, epochs and images; the precision is told.
+    """
     a, b = _metrics("train", theirs, ours)
-    apart = allowed_apart(theirs)
     shown = yaml.safe_load(theirs("params.yaml"))["data"]["val_images"]
+    kinds = {"masked": [which for which in b if which != "baseline"], "baseline": ["baseline"]}
+    expected = tolerance.expected(theirs, len(kinds["masked"]))
+    yield _equal("accuracy", "networks", len(a), len(b))
+    for kind, names in kinds.items():
+        before = [which for which in a if which.startswith(kind)]
+        for key in ("top1", "top5"):
+            x, y = _average(a, before, key), _average(b, names, key)
+            yield _accuracy(f"{kind} {key}", x, y, shown, expected.get(f"{kind} {key}"))
     for which in a | b:
         x, y = a.get(which, {}), b.get(which, {})
-        for key in ("top1", "top5"):
-            name = f"{which} {key}"
-            yield _accuracy(name, x.get(key), y.get(key), shown, apart.get(name))
         yield from (
             _equal("accuracy", f"{which} {key}", x.get(key), y.get(key))
             for key in ("epochs", "images_seen")
@@ -231,28 +208,34 @@ def accuracies(theirs: Read, ours: Read) -> Iterator[Check]:
 
 
 def activity_cells(theirs: Read, ours: Read) -> Iterator[Check]:
-    """Every cell of Table 1, a line per dataset and method."""
-    a, b, apart = *_tables(theirs, ours), allowed_apart(theirs)
+    """Every cell of Table 1, a line per dataset and method.
+
+    Of the default the means over all networks of their own means and deviations, as honest runs
+    have them; of other parameters every cell, to the width of the committed mean's own interval.
+    """
+    a, b = _tables(theirs, ours)
+    found, networks = _by_network(ours)
+    expected = tolerance.expected(theirs, networks)
     for key in [*a.index, *b.index.difference(a.index)]:
         if key not in a.index or key not in b.index:
             told = ["no such line" if key not in table.index else "a line" for table in (a, b)]
             yield Check("Table 1", " ".join(key), *told, "equal", False)
             continue
-        x, y = a.loc[key], b.loc[key]
-        least = 0 if key[1] in (*ZERO, "uniform map") else 100 * claims.ACTIVE
-        allowed = apart.get(f"{key[1]}, {key[0]}", max(x["ci_high"] - x["ci_low"], least))
-        far = {
-            cell: abs(x[cell] - y[cell])
-            for cell in CELLS
-            if not (math.isnan(x[cell]) and math.isnan(y[cell]))
-        }
-        reach = allowed + 1e-4  # the files have four decimals
-        wrong = [f"{cell} {y[cell]:.4g}" for cell, distance in far.items() if not distance <= reach]
+        x, y, name = a.loc[key], b.loc[key], f"{key[1]}, {key[0]}"
+        if f"{name}, mean" in expected:
+            low, high = expected[f"{name}, mean"]
+            allowed = f"{max(low, 0):.1f} to {min(high, 100):.1f}"
+            wrong = _outside(name, found, expected)
+        else:
+            least = 0 if key[1] in (*ZERO, "uniform map") else 100 * claims.ACTIVE
+            width = max(x["ci_high"] - x["ci_low"], least)
+            allowed = f"± {width:.1f}"
+            wrong = _farther(x, y, width)
         fixed = ["images", "paper_mean", "paper_std"]
         wrong += [
             f"{cell} {y[cell]:.4g}" for cell in fixed if not _close(float(x[cell]), float(y[cell]))
         ]
-        if abs(x["empty"] - y["empty"]) > EMPTY * x["images"]:
+        if abs(x["empty"] - y["empty"]) > EMPTY * x.get("maps", x["images"]):
             wrong.append(f"{y['empty']:.0f} empty maps")
         told = f"{y['mean']:.1f} ± {y['std']:.1f}" + "".join(f"; {cell}" for cell in wrong)
         yield Check(
@@ -260,9 +243,48 @@ def activity_cells(theirs: Read, ours: Read) -> Iterator[Check]:
             " ".join(key),
             f"{x['mean']:.1f} ± {x['std']:.1f}",
             told,
-            f"± {allowed:.1f}",
+            allowed,
             not wrong,
         )
+
+
+def _outside(
+    name: str, found: dict[str, float], expected: dict[str, tuple[float, float]]
+) -> list[str]:
+    """The numbers of a line that honest runs don't have: each network's, averaged."""
+    wrong = []
+    for cell in tolerance.CELLS:
+        low, high = expected.get(f"{name}, {cell}", (-math.inf, math.inf))
+        value = found.get(f"{name}, {cell}", math.nan)
+        if not low <= value <= high:
+            wrong.append(f"{cell} {value:.4g}, not {low:.4g} to {high:.4g}")
+    return wrong
+
+
+def _farther(x: pd.Series, y: pd.Series, allowed: float) -> list[str]:
+    """The cells of a line that lie farther apart than allowed."""
+    reach = allowed + 1e-4  # the files have four decimals
+    far = {
+        cell: abs(x[cell] - y[cell])
+        for cell in CELLS
+        if not (math.isnan(x[cell]) and math.isnan(y[cell]))
+    }
+    return [f"{cell} {y[cell]:.4g}" for cell, distance in far.items() if not distance <= reach]
+
+
+def _by_network(read: Read) -> tuple[dict[str, float], int]:
+    """A run's cells averaged over its networks, and how many those are."""
+    try:
+        table = pd.read_csv(StringIO(read("figures/by_network.csv")))
+    except ValueError:  # from before there were several
+        table = pd.read_csv(StringIO(read("figures/table1.csv"))).assign(network=0)
+    return tolerance.cells(table), table["network"].nunique()
+
+
+def _average(records: dict, names: list[str], key: str) -> float | None:
+    """Of some networks' records the mean of a number; None where one lacks it."""
+    found = [records[name].get(key) for name in names]
+    return None if not found or None in found else float(np.mean(found))
 
 
 def verdicts(theirs: Read, ours: Read) -> Iterator[Check]:
@@ -325,17 +347,19 @@ def _equal(topic: str, what: str, x: object, y: object) -> Check:
 
 
 def _accuracy(
-    what: str, x: float | None, y: float | None, shown: int | None, apart: float | None
+    what: str,
+    x: float | None,
+    y: float | None,
+    shown: int | None,
+    expected: tuple[float, float] | None,
 ) -> Check:
     if x is None or y is None:
         return _equal("accuracy", what, x, y)
+    if expected:
+        low, high = expected
+        words = f"{max(low, 0):.1f}% to {min(high, 100):.1f}%"
+        return Check("accuracy", what, f"{x:.1%}", f"{y:.1%}", words, low <= 100 * y <= high)
     interval = stats.binomtest(round(x * (shown or 500)), shown or 500).proportion_ci(0.95, "exact")
-    allowed = apart or 100 * (interval.high - interval.low)
-    return Check(
-        "accuracy",
-        what,
-        f"{x:.1%}",
-        f"{y:.1%}",
-        f"± {allowed:.1f} points",
-        100 * abs(x - y) <= allowed + 1e-9,
-    )
+    allowed = 100 * (interval.high - interval.low)
+    near = 100 * abs(x - y) <= allowed + 1e-9
+    return Check("accuracy", what, f"{x:.1%}", f"{y:.1%}", f"± {allowed:.1f} points", near)
