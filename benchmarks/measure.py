@@ -1,8 +1,11 @@
 """What the benchmarks measure with: a clock, a spread, the machine they ran on."""
 
 import platform
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 
 import numpy as np
@@ -18,6 +21,18 @@ def clocked(work: Callable[[], object], device: torch.device) -> float:
     work()
     wait(device)
     return time.perf_counter() - started
+
+
+@contextmanager
+def one_core_busy() -> Iterator[None]:
+    """Meanwhile a process of its own keeps one core busy."""
+    spin = "print('on', flush=True)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spin], stdout=subprocess.PIPE) as child:
+        try:
+            child.stdout.readline()
+            yield
+        finally:
+            child.kill()
 
 
 def wait(device: torch.device) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -197,6 +198,26 @@ def test_changing_the_lower_part_changes_no_logit(tiny):
     assert (follows["images"], follows["lower_changed"], follows["upper_changed"]) == (18, 0, 18)
     too_large = DeadZone((150, 5), (224, 14))
     assert evaluation.follows_upper(tiny, images, too_large)["lower_changed"] == 18
+
+
+def test_both_ways_of_hiding_are_compared_image_by_image(tiny):
+    images = pictures(3)
+    table = evaluation.hidden_ways(
+        tiny, images, settings(methods=["Opti-CAM", "ScoreCAM"], opticam_steps=3), ZONE
+    )
+    inputs = normalise(images)
+    assert [*table["method"]] == ["ScoreCAM", "Opti-CAM"] and [*table["images"]] == [3, 3]
+    for _, row in table.iterrows():
+        name, found = row["method"], {}
+        for hidden in ("black", "mean"):
+            own = {"hidden": hidden} | ({"steps": 3, "lr": 0.1} if name == "Opti-CAM" else {})
+            raw = saliency_maps(tiny, inputs, [name], options={name: own})[name]
+            found[hidden] = 100 * activity(upscale(raw, 224), ZONE).numpy()
+            assert row[hidden] == pytest.approx(found[hidden].mean(), abs=0.01)
+        apart = found["black"] - found["mean"]
+        assert abs(apart).max() > 0.01
+        assert row["difference"] == pytest.approx(apart.mean(), abs=0.01)
+        assert row["error"] == pytest.approx(np.std(apart, ddof=1) / 3**0.5, abs=0.01)
 
 
 def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):

@@ -12,6 +12,7 @@ from numbers import Integral
 from pathlib import Path
 
 from torch import nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 WINDOWED = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 # Of torch's activations, those that aren't element-wise: they look along a dimension.
@@ -220,7 +221,7 @@ def rowwise(layer: nn.Module) -> bool:
     True of batch norm, dropout and every element-wise activation of torch. A subclass may do
     anything, and counts as not.
     """
-    kind = type(layer)
+    kind = type_before_parametrizations(layer)
     if kind.__module__ == "torch.nn.modules.activation":
         return kind.__name__ not in NOT_ELEMENTWISE
     dropout = kind.__module__ == "torch.nn.modules.dropout"
@@ -231,7 +232,7 @@ def _out_rows(layer: nn.Module, rows: int) -> int:
     """Height of a layer's output; ValueError for a layer whose rows can't be followed."""
     if rowwise(layer):
         return rows
-    if type(layer) not in WINDOWED:
+    if type_before_parametrizations(layer) not in WINDOWED:  # as weight_norm's: of weights alone
         raise ValueError(
             f"{type(layer).__name__} mixes rows, or isn't known not to; a dead zone takes "
             "convolutions, max and average poolings, batch norm and element-wise activations"

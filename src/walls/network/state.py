@@ -11,11 +11,14 @@ from torch import nn
 
 @contextmanager
 def own_state(dtype: torch.dtype) -> Iterator[None]:
-    """Gradients exist and new tensors are of `dtype`, whatever the caller set; then as it was."""
+    """Gradients exist and new tensors are of `dtype`, whatever the caller set; then as it was.
+
+    New tensors are in the processor's memory, unless it is said otherwise where they are made.
+    """
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         torch.set_default_dtype(before)

@@ -191,19 +191,53 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def hidden_ways(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> pd.DataFrame:
+    """µ×100 of the methods that mask images, where black is hidden and where the mean colour is.
+
+    `images` (N, 3, H, W) uint8, the target the predicted class. Columns: method, images (whose µ is
+    a number both ways), black (the definition's way), mean (the library's), difference (the mean
+    over images of black - mean) and error (its standard error, NaN for one image).
+    """
+    model, size = _ready(model, settings), tuple(images.shape[2:])
+    inputs = _inputs(model, images)
+    with torch.no_grad():
+        targets = model.scores([inputs]).argmax(1)
+    rows = []
+    for name in (name for name in ("ScoreCAM", "Opti-CAM") if name in settings.methods):
+        mu = []
+        for hidden in opticam.HIDDEN:
+            own = settings.options.get(name, {}) | {"hidden": hidden}
+            work = partial(_tried, model, inputs, targets, own, name=name)
+            found = _fitting(work, settings.batch_size)[0].cpu()
+            mu.append(100 * measure(found, size, zone)[0])
+        both = torch.stack(mu)[:, ~torch.stack(mu).isnan().any(0)]
+        difference = both[0] - both[1]
+        row = {"method": name, "images": both.shape[1]}
+        row |= dict(zip(opticam.HIDDEN, both.mean(1).tolist(), strict=True))
+        row["difference"] = float(difference.mean())
+        error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else np.nan
+        rows.append(row | {"error": float(error)})
+    return pd.DataFrame(rows)
+
+
 def _tried(
-    model: Classifier, inputs: Tensor, targets: Tensor, own: dict[str, float], at_once: int
+    model: Classifier,
+    inputs: Tensor,
+    targets: Tensor,
+    own: dict[str, object],
+    at_once: int,
+    name: str = "Opti-CAM",
 ) -> Tensor:
-    """Opti-CAM's maps with settings of its own, without a bar."""
+    """One method's maps with settings of its own, without a bar."""
     return saliency_maps(
         model,
         inputs,
-        ["Opti-CAM"],
+        [name],
         targets,
         batch_size=at_once,
-        options={"Opti-CAM": own},
+        options={name: own},
         progress=lambda maps: None,
-    )["Opti-CAM"]
+    )[name]
 
 
 def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[str, int]:

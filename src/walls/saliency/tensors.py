@@ -28,7 +28,7 @@ def as_tensor(values: Any, name: str) -> Tensor:
         flags = array.flags
         if not (flags.c_contiguous and flags.writeable and array.dtype.isnative):
             array = np.array(array, array.dtype.newbyteorder("="), order="C")
-        return torch.as_tensor(array)
+        return torch.as_tensor(array, device="cpu")  # whatever the default device is
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = type(values).__name__
         raise ValueError(
