@@ -41,7 +41,8 @@ PEERS = {
     "FEM": library.FEM,
 }
 ARBITRARY_SIGN = {"EigenCAM", "EigenGradCAM", "KPCA-CAM"}
-OURS = {"Opti-CAM", "EigenCAM (sign fixed)", "EigenCAM (other sign)"}  # beyond the library's
+# Beyond the library's.
+OURS = {"Opti-CAM", "EigenCAM (sign fixed)", "EigenCAM (other sign)", "GradCAM (seen cells)"}
 UNSEEDED = {"RandomCAM"}  # the library's draws can't be seeded
 
 
