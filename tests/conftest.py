@@ -1,5 +1,5 @@
-"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline in a copy
-of the tree.
+"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline, of which
+every test module gets a copy of its own.
 """
 
 import os
@@ -17,7 +17,8 @@ if (
 import offline.sitecustomize  # noqa: F401  from here on, no network
 import pytest
 import torch
-from bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
+from filelock import FileLock
+from helpers.bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
     pytest_deselected,
     pytest_sessionfinish,
     pytest_terminal_summary,
@@ -42,15 +43,22 @@ GENERATED = {
     "cache",
     "tmp",
     "site",
+    "config.local",
 }
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What runs stages in one and the same copy runs in one process, one after the other."""
-    for item in items:
-        if "smoke" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """The longest first, so that several processes end together; and while one of them makes the
+    smoke run, the others have something to do that doesn't wait for it.
+    """
+
+    def turn(item):
+        if "smoke_run" in item.fixturenames:
+            return 0 if item is first else 2
+        return 1 if {"pipeline", "browser"} & {mark.name for mark in item.iter_markers()} else 3
+
+    first = next((item for item in items if "smoke_run" in item.fixturenames), None)
+    items.sort(key=turn)
 
 
 def copy_tree(target: Path, preset: str | None = None) -> Path:
@@ -101,15 +109,42 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Path:
-    """A copy of the tree after `dvc repro` of the smoke preset, its results committed."""
-    folder = copy_tree(tmp_path_factory.mktemp("smoke") / "project", "smoke")
-    run(folder, "dvc", "repro")
-    run(folder, "git", "add", "-A")
-    run(
-        folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke results"
-    )
+def smoke_run(tmp_path_factory) -> Path:
+    """A copy of the tree after `dvc repro` of the smoke preset, its results committed.
+
+    Made once a session, by whichever process comes first. Tests take `smoke`: this one stays as it is.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own in the session's
+        shared = shared.parent
+    folder = shared / "smoke-run" / "project"
+    made = folder.with_name("made")
+    with FileLock(shared / "smoke-run.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            copy_tree(folder, "smoke")
+            run(folder, "dvc", "repro")
+            run(folder, "git", "add", "-A")
+            author = ("-c", "user.name=t", "-c", "user.email=t@t")
+            run(folder, "git", *author, "commit", "-qm", "smoke results")
+            made.touch()
     return folder
+
+
+def fork(folder: Path, target: Path) -> Path:
+    """A copy of a copy: its outputs, its git and its DVC cache are its own."""
+    passing = shutil.ignore_patterns(
+        "tmp", "__pycache__"
+    )  # what DVC and Python note for themselves
+    return shutil.copytree(folder, target, ignore=passing)
+
+
+@pytest.fixture(scope="module")
+def smoke(smoke_run, tmp_path_factory):
+    """The smoke run, in a copy that the module's tests share and leave as they found it."""
+    folder = fork(smoke_run, tmp_path_factory.mktemp("smoke") / "project")
+    yield folder
+    assert run(folder, "git", "status", "--porcelain").stdout == "", "a test left a change behind"
 
 
 @pytest.fixture
