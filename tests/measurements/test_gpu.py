@@ -84,7 +84,7 @@ def test_maps_are_compared_as_users_see_them(tmp_path):
 
 
 def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
-    run = runs.Run(tmp_path, tmp_path, torch.device("cpu"), 3)
+    run = runs.Run(tmp_path, tmp_path, torch.device("cpu"), 9)  # 3 s each: also of a busy machine
 
     def fails(run):
         run.keep("first", {"half": 1})

@@ -95,7 +95,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from helpers.training_runs import images  # noqa: F401  a fixture
 from helpers.training_runs import SETTINGS, fit, network, plain_run, read_plain
 from walls.training import loop
 from walls.training.settings import Train
