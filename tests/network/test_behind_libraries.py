@@ -28,7 +28,14 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module", params=PLACES)
+def many_in_bulk(places, quick=("lite0-stacked", "lite0-within")):
+    """A place each, all but two marked."""
+    return [
+        pytest.param(name, marks=pytest.mark.bulk if name not in quick else ()) for name in places
+    ]
+
+
+@pytest.fixture(scope="module", params=many_in_bulk(PLACES))
 def case(request) -> tuple[Behind, Tensor, Tensor, Tensor]:
     """A network behind a wall (float64), two images, their targets, and our upscaled GradCAM."""
     name, seen = PLACES[request.param]
