@@ -43,7 +43,7 @@ def test_two_of_them(name):
     measured(name)
 
 
-@pytest.mark.bulk
+@pytest.mark.long  # ten minutes in all
 @pytest.mark.parametrize("name", [name for name in networks.NAMES if name not in QUICK])
 def test_every_one(name):
     measured(name)
