@@ -9,9 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # of several processes: their threads would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Of several processes: their threads would wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import offline.sitecustomize  # noqa: F401  from here on, no network
@@ -29,9 +28,8 @@ from walls.network import architecture
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = str(ROOT / "tests" / "offline")
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [OFFLINE, os.environ.get("PYTHONPATH")])
-)  # nor for any child
+# Nor for any child.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))
 GENERATED = {
     ".venv",
     ".git",
@@ -133,10 +131,8 @@ def smoke_run(tmp_path_factory) -> Path:
 
 def fork(folder: Path, target: Path) -> Path:
     """A copy of a copy: its outputs, its git and its DVC cache are its own."""
-    passing = shutil.ignore_patterns(
-        "tmp", "__pycache__"
-    )  # what DVC and Python note for themselves
-    return shutil.copytree(folder, target, ignore=passing)
+    notes = shutil.ignore_patterns("tmp", "__pycache__")  # DVC's and Python's own
+    return shutil.copytree(folder, target, ignore=notes)
 
 
 @pytest.fixture(scope="module")
