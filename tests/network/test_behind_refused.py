@@ -9,8 +9,6 @@ from torch import nn
 from walls.network import zoo
 from walls.network.behind import behind
 
-# What it refuses.
-
 
 def test_layers_that_do_not_do_are_named_with_those_that_would():
     network = seeded()

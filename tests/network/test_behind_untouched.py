@@ -12,8 +12,6 @@ from walls.network.behind import behind
 from walls.network.certificate import certify
 from walls.saliency.maps import saliency_maps
 
-# The network stays as it is.
-
 
 def test_neither_the_network_nor_the_images_change():
     network, images = seeded().train(), noise(2, 3, 64, 32)
