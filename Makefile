@@ -4,7 +4,7 @@
 # make site    set up everything and build site/ from the committed run
 # make archive pack the sources and the cached results of the last run into dist/, to evaluate without training
 PYTHON ?= python3
-# The quick tests run in as many processes as there are cores, up to four.
+# Tests run in as many processes as there are cores, up to four; each takes up to 3 GB.
 SEVERAL = --numprocesses logical --maxprocesses 4 --dist loadgroup
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -30,7 +30,7 @@ verify: setup
 	walls verify
 
 test: setup
-	pytest
+	pytest $(SEVERAL)
 
 # No stage of the pipeline, no browser, no input by the hundred: while working.
 test-fast: setup

@@ -6,7 +6,7 @@ The cut, the wall and the layer, with random weights.
     python -m benchmarks.networks resnet18     those whose name holds it, printed
 
 Ten minutes on one core. Nothing is downloaded: the proof is about the network's code, and holds for
-any weights. tests/test_behind_many.py asserts what the table shows.
+any weights. tests/network/test_behind_many.py asserts what the table shows.
 """
 
 import sys

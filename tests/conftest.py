@@ -1,5 +1,5 @@
-"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline in a copy
-of the tree.
+"""Fixtures: tiny networks, real features, and one smoke-sized run of the whole pipeline, of which
+every test module gets a copy of its own.
 """
 
 import os
@@ -9,15 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # of several processes: their threads would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Of several processes: their threads would wait for each other.
     os.environ["OMP_NUM_THREADS"] = "1"
 
 import offline.sitecustomize  # noqa: F401  from here on, no network
 import pytest
 import torch
-from bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
+from filelock import FileLock
+from helpers.bad_input import (  # noqa: F401  pytest's hooks: how many bad inputs were refused
     pytest_deselected,
     pytest_sessionfinish,
     pytest_terminal_summary,
@@ -28,9 +28,8 @@ from walls.network import architecture
 
 ROOT = Path(__file__).resolve().parent.parent
 OFFLINE = str(ROOT / "tests" / "offline")
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [OFFLINE, os.environ.get("PYTHONPATH")])
-)  # nor for any child
+# Nor for any child.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))
 GENERATED = {
     ".venv",
     ".git",
@@ -42,15 +41,22 @@ GENERATED = {
     "cache",
     "tmp",
     "site",
+    "config.local",
 }
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """What runs stages in one and the same copy runs in one process, one after the other."""
-    for item in items:
-        if "smoke" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("smoke"))
+    """The longest first, so that several processes end together; and while one of them makes the
+    smoke run, the others have something to do that doesn't wait for it.
+    """
+
+    def turn(item):
+        if "smoke_run" in item.fixturenames:
+            return 0 if item is first else 2
+        return 1 if {"pipeline", "browser"} & {mark.name for mark in item.iter_markers()} else 3
+
+    first = next((item for item in items if "smoke_run" in item.fixturenames), None)
+    items.sort(key=turn)
 
 
 def copy_tree(target: Path, preset: str | None = None) -> Path:
@@ -101,15 +107,40 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Path:
-    """A copy of the tree after `dvc repro` of the smoke preset, its results committed."""
-    folder = copy_tree(tmp_path_factory.mktemp("smoke") / "project", "smoke")
-    run(folder, "dvc", "repro")
-    run(folder, "git", "add", "-A")
-    run(
-        folder, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "smoke results"
-    )
+def smoke_run(tmp_path_factory) -> Path:
+    """A copy of the tree after `dvc repro` of the smoke preset, its results committed.
+
+    Made once a session, by whichever process comes first. Tests take `smoke`: this one stays as it is.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each process has a folder of its own in the session's
+        shared = shared.parent
+    folder = shared / "smoke-run" / "project"
+    made = folder.with_name("made")
+    with FileLock(shared / "smoke-run.lock"):
+        if not made.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that failed
+            copy_tree(folder, "smoke")
+            run(folder, "dvc", "repro")
+            run(folder, "git", "add", "-A")
+            author = ("-c", "user.name=t", "-c", "user.email=t@t")
+            run(folder, "git", *author, "commit", "-qm", "smoke results")
+            made.touch()
     return folder
+
+
+def fork(folder: Path, target: Path) -> Path:
+    """A copy of a copy: its outputs, its git and its DVC cache are its own."""
+    notes = shutil.ignore_patterns("tmp", "__pycache__")  # DVC's and Python's own
+    return shutil.copytree(folder, target, ignore=notes)
+
+
+@pytest.fixture(scope="module")
+def smoke(smoke_run, tmp_path_factory):
+    """The smoke run, in a copy that the module's tests share and leave as they found it."""
+    folder = fork(smoke_run, tmp_path_factory.mktemp("smoke") / "project")
+    yield folder
+    assert run(folder, "git", "status", "--porcelain").stdout == "", "a test left a change behind"
 
 
 @pytest.fixture

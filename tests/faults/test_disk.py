@@ -6,8 +6,8 @@ import resource
 import shutil
 
 import pytest
-from conftest import run
-from processes import fork, kill, partials, start, wait_for
+from conftest import fork, run
+from helpers.processes import kill, partials, start, wait_for
 
 pytestmark = pytest.mark.pipeline
 WEIGHTS = "models/masked.safetensors"
@@ -30,9 +30,9 @@ def one_line(process):
 
 
 @pytest.fixture(scope="module")
-def trained_half(smoke, tmp_path_factory):
+def trained_half(smoke_run, tmp_path_factory):
     """A training killed after its first epoch."""
-    folder = fork(smoke, tmp_path_factory.mktemp("disk") / "project")
+    folder = fork(smoke_run, tmp_path_factory.mktemp("disk") / "project")
     (folder / WEIGHTS).unlink()
     process = start(folder, "python", "-m", "walls", "run", "train@masked")
     wait_for(lambda: list(folder.glob(".resume/*/epoch-*.pt")), process)
@@ -45,7 +45,7 @@ def trained_half(smoke, tmp_path_factory):
     [("train", "masked"), pytest.param(("run", "train@masked"), marks=pytest.mark.long)],
     ids=["training", "run"],
 )
-def test_a_full_disk_keeps_the_last_checkpoint(smoke, trained_half, tmp_path, command):
+def test_a_full_disk_keeps_the_last_checkpoint(smoke_run, trained_half, tmp_path, command):
     folder = shutil.copytree(trained_half, tmp_path / "project")
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
     before = checkpoint.read_bytes()
@@ -55,11 +55,11 @@ def test_a_full_disk_keeps_the_last_checkpoint(smoke, trained_half, tmp_path, co
     assert checkpoint.read_bytes() == before
     assert not (folder / WEIGHTS).exists() and partials(folder) == []
     run(folder, "python", "-m", "walls", "run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert (folder / WEIGHTS).read_bytes() == (smoke_run / WEIGHTS).read_bytes()
 
 
 @pytest.mark.long
-def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke, trained_half, tmp_path):
+def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke_run, trained_half, tmp_path):
     """Checkpoints fit, the results don't, here for a file in their folder's place: what was trained
     is not lost.
     """
@@ -74,7 +74,7 @@ def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke, trained_half,
     (folder / "models").unlink()
     shutil.move(folder / "elsewhere", folder / "models")
     run(folder, "python", "-m", "walls", "run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert (folder / WEIGHTS).read_bytes() == (smoke_run / WEIGHTS).read_bytes()
     assert not list(folder.glob(".resume/*/*"))
 
 
@@ -87,9 +87,9 @@ def test_a_disk_too_full_for_the_weights_keeps_the_training(smoke, trained_half,
         ("readme", "README.md.partial"),
     ],
 )
-def test_a_place_that_takes_no_file_is_named(smoke, tmp_path, command, place):
+def test_a_place_that_takes_no_file_is_named(smoke_run, tmp_path, command, place):
     """Even root can't write into a file as into a folder, or into a folder as into a file."""
-    folder = fork(smoke, tmp_path / "project")
+    folder = fork(smoke_run, tmp_path / "project")
     taken = folder / place
     if command == "readme":
         taken.mkdir()

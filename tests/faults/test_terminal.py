@@ -6,8 +6,8 @@ import signal
 
 import psutil
 import pytest
-from conftest import run
-from processes import family, forget, fork, interrupt, partials, runner, start, wait_for
+from conftest import fork, run
+from helpers.processes import family, forget, interrupt, partials, runner, start, wait_for
 
 from walls.project import locks
 
@@ -16,11 +16,11 @@ WEIGHTS = "models/masked.safetensors"
 
 
 @pytest.fixture
-def waiting(smoke, tmp_path):
+def waiting(smoke_run, tmp_path):
     """A copy in which the stage wall takes ten minutes, and a command that starts it and comes back
     once it is at work.
     """
-    folder = fork(smoke, tmp_path / "project")
+    folder = fork(smoke_run, tmp_path / "project")
     file = folder / "notebooks" / "2_wall.ipynb"
     notebook = json.loads(file.read_text())
     codes = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
@@ -45,8 +45,8 @@ def waiting(smoke, tmp_path):
     ],
     ids=["dvc", "run"],
 )
-def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_path, command):
-    folder = fork(smoke, tmp_path / "project")
+def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke_run, tmp_path, command):
+    folder = fork(smoke_run, tmp_path / "project")
     forget(folder, "train@masked")
     (folder / WEIGHTS).unlink()
     process = start(folder, *command)
@@ -62,7 +62,7 @@ def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke, tmp_pa
     (checkpoint,) = folder.glob(".resume/*/epoch-*.pt")
     assert checkpoint.is_file() and not (folder / WEIGHTS).exists() and partials(folder) == []
     run(folder, "python", "-m", "walls", "run", "train@masked")
-    assert (folder / WEIGHTS).read_bytes() == (smoke / WEIGHTS).read_bytes()
+    assert (folder / WEIGHTS).read_bytes() == (smoke_run / WEIGHTS).read_bytes()
     assert not list(folder.glob(".resume/*/*"))
 
 
@@ -99,8 +99,8 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_verify_leaves_nothing_behind(smoke, tmp_path, how):
-    folder, scratch = fork(smoke, tmp_path / "project"), tmp_path / "scratch"
+def test_a_stopped_verify_leaves_nothing_behind(smoke_run, tmp_path, how):
+    folder, scratch = fork(smoke_run, tmp_path / "project"), tmp_path / "scratch"
     scratch.mkdir()
     process = start(folder, "env", f"TMPDIR={scratch}", "python", "-m", "walls", "verify")
     wait_for(lambda: runner(process) and list(scratch.glob("*/project/.dvc/tmp/*.lock")), process)
@@ -112,8 +112,8 @@ def test_a_stopped_verify_leaves_nothing_behind(smoke, tmp_path, how):
 
 
 @pytest.mark.parametrize("torn", ["", "{", '{"write": {"a": 1'])
-def test_a_torn_list_of_files_in_use_is_removed(smoke, tmp_path, monkeypatch, torn, capsys):
-    folder = fork(smoke, tmp_path / "project")
+def test_a_torn_list_of_files_in_use_is_removed(smoke_run, tmp_path, monkeypatch, torn, capsys):
+    folder = fork(smoke_run, tmp_path / "project")
     monkeypatch.chdir(folder)
     file = folder / ".dvc" / "tmp" / "rwlock"
     file.parent.mkdir(exist_ok=True)
@@ -128,11 +128,11 @@ def test_a_torn_list_of_files_in_use_is_removed(smoke, tmp_path, monkeypatch, to
         assert "up to date" in run(folder, "dvc", "repro", "--dry").stdout
 
 
-def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke, tmp_path, monkeypatch, capsys):
+def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke_run, tmp_path, monkeypatch, capsys):
     """dvc.lock cut at 40 places: what DVC can read stays (its stages run again), what it can't
     goes.
     """
-    folder = fork(smoke, tmp_path / "project")
+    folder = fork(smoke_run, tmp_path / "project")
     monkeypatch.chdir(folder)
     file = folder / "dvc.lock"
     whole = file.read_text()
@@ -148,13 +148,13 @@ def test_a_torn_lock_is_removed_and_a_whole_one_stays(smoke, tmp_path, monkeypat
     assert 0 < removed < 40
 
 
-def test_what_another_process_writes_stays(smoke, tmp_path, monkeypatch, capsys):
+def test_what_another_process_writes_stays(smoke_run, tmp_path, monkeypatch, capsys):
     """The list is empty for a moment whenever DVC rewrites it; it holds the list's lock
     meanwhile.
     """
     from dvc.lock import make_lock
 
-    folder = fork(smoke, tmp_path / "project")
+    folder = fork(smoke_run, tmp_path / "project")
     monkeypatch.chdir(folder)
     file = folder / ".dvc" / "tmp" / "rwlock"
     file.parent.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ from walls.network import classifier, geometry, state, workers, wrapped
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import activity as measuring
-from walls.saliency import attribution, cut, maps, masking, methods, opticam, tensors
+from walls.saliency import attribution, cut, maps, methods, opticam, perturbation, tensors
 from walls.saliency.activity import measured
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
@@ -32,7 +32,7 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, the modules that the values of a batch follow from.
-ROOM = (attribution, cut, maps, masking, measuring, methods, opticam, tensors)
+ROOM = (attribution, cut, maps, perturbation, measuring, methods, opticam, tensors)
 MODULES = (*ROOM, classifier, geometry, state, workers, wrapped, transforms, normalisation)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]

@@ -1,7 +1,7 @@
 """Every CAM method, one function each, under the name that params.yaml and tables show.
 
 A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w).
-Methods on the input stand in attribution.py, those that mask it in masking.py. Adding one is adding
+Methods on the input stand in attribution.py, those that mask it in perturbation.py. Adding one is adding
 a function:
 
     @method("MyCAM")
@@ -15,9 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-import pytorch_grad_cam as library
 import torch
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 from torch import Tensor, nn
 
 from walls.network.classifier import Classifier, PooledHead, WallLinear
@@ -274,6 +272,8 @@ def finercam(cut: Cut) -> Tensor:
 
     Raises ValueError for a network of one class.
     """
+    from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
+
     if cut.logits.shape[1] < 2:
         raise ValueError("model: got 1 class; FinerCAM takes 2 or more, which it compares")
     apart = (cut.logits - cut.score[:, None]).abs()
@@ -312,31 +312,31 @@ def shapleycam(cut: Cut) -> Tensor:
 @method("GradCAMElementWise", by="pytorch-grad-cam", guarantee=BY_CONSTRUCTION)
 def gradcam_elementwise(cut: Cut) -> Tensor:
     """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
-    return _by_library(library.GradCAMElementWise, cut)
+    return _by_library("GradCAMElementWise", cut)
 
 
 @method("EigenGradCAM", by="pytorch-grad-cam")
 def eigengradcam(cut: Cut) -> Tensor:
     """EigenCAM of g ⊙ **B**, by pytorch-grad-cam, sign as its SVD returns it."""
-    return _by_library(library.EigenGradCAM, cut)
+    return _by_library("EigenGradCAM", cut)
 
 
 @method("SegEigenCAM", by="Chung and Ying, 2025")
 def segeigencam(cut: Cut) -> Tensor:
     """EigenCAM of |g| ⊙ **B**, largest score positive (Chung and Ying, 2025), by the library."""
-    return _by_library(library.SegEigenCAM, cut)
+    return _by_library("SegEigenCAM", cut)
 
 
 @method("KPCA-CAM", by="Karmani et al., 2024")
 def kpca_cam(cut: Cut) -> Tensor:
     """**B**'s first kernel principal component (sigmoid; Karmani et al., 2024), by the library."""
-    return _by_library(library.KPCA_CAM, cut)
+    return _by_library("KPCA_CAM", cut)
 
 
 @method("FEM", by="Fuad et al., 2020")
 def fem(cut: Cut) -> Tensor:
     """α_v = the share of positions where **B**^(v) is 2σ above its mean (Fuad et al., 2020)."""
-    return _by_library(library.FEM, cut)
+    return _by_library("FEM", cut)
 
 
 @method("SumCAM", by="a baseline")
@@ -367,13 +367,17 @@ class _Head(nn.Module):
         return self.head(self.layer(features))
 
 
-def _by_library(kind: type, cut: Cut) -> Tensor:
+def _by_library(name: str, cut: Cut) -> Tensor:
     """One pytorch-grad-cam method's maps before its ReLU and scaling, from **B** and g as they are.
 
     Image by image, each with the same start of the solvers that draw one from NumPy's global state.
     """
+    # Imported here, and in FinerCAM: it takes seconds, and who checks params.yaml asks for names.
+    import pytorch_grad_cam as library
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
     network = _Head(cut.model.head)
-    cam = kind(network, [network.layer])
+    cam = getattr(library, name)(network, [network.layer])
     cam.activations_and_grads.release()  # its hooks would keep every activation
     maps = []
     for features, gradient, target in zip(
