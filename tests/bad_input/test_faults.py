@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT, noise
+from helpers.small_networks import small
 from PIL import Image
-from test_given import small
 from torch import nn
 
 from walls.base.files import read_rows

@@ -1,4 +1,4 @@
-"""README.md, ARTIFACT.md and the committed metrics, read for tests."""
+"""README.md, ARTIFACT.md, docs/ and the committed metrics, read for tests."""
 
 import json
 import re
@@ -7,7 +7,8 @@ from conftest import ROOT
 
 from walls.project import documents
 
-README, ARTIFACT = ((ROOT / name).read_text() for name in documents.DOCUMENTS)
+README, ARTIFACT, PRESETS = ((ROOT / name).read_text() for name in documents.DOCUMENTS)
+YOURS = (ROOT / "docs" / "your-network.md").read_text()
 
 
 def committed(name, root=ROOT):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from walls.network.behind import behind
+from walls.network.classifier import Classifier, WallLinear
 
 
 class Plain(nn.Module):
@@ -49,3 +50,17 @@ def refused(*args, **kwargs) -> str:
         behind(*args, **kwargs)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def small(classes: int = 4, seed: int = 0) -> Classifier:
+    """A network behind a wall of its own, of 32 × 32 pixels, whose layers work in place."""
+    torch.manual_seed(seed)
+    features = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 16, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+    head = nn.Sequential(WallLinear(16, 16, 16, 32, wall_rows=9), nn.ReLU(), nn.Linear(32, classes))
+    return Classifier(features, head, 9).eval()

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT
-from helpers.pages_of_results import ARTIFACT, README, block, cells, committed
+from helpers.pages_of_results import ARTIFACT, PRESETS, README, YOURS, block, cells, committed
 
 from walls.network import architecture, geometry
 from walls.project import documents, estimates
@@ -26,7 +26,7 @@ def test_generated_blocks_are_the_committed_runs(name):
 def test_every_block_has_its_place():
     found = [
         name
-        for text in (README, ARTIFACT)
+        for text in (README, ARTIFACT, PRESETS)
         for slash, name in documents.MARKER.findall(text)
         if not slash
     ]
@@ -73,10 +73,11 @@ def test_the_first_screen_holds_what_one_looks_for():
         for control in ("same class", "another class", "grey")
     )
     first = "\n".join(README.splitlines()[:20])
-    assert f"GradCAM {same} where that shows the class of the seen one, {another} where" in first
-    assert f", {grey} where that is grey; HiResCAM 0.0, 0.0, 0.0 and 0.0; " in first
+    shown = f"GradCAM {same} where it shows the same class as the seen one, {another} where it"
+    assert shown in first
+    assert f", {grey} where it shows grey; HiResCAM 0.0 in all of these; " in first
     assert "](figures/network.png)" in first
-    above = README[: README.index("## Run it")]
+    above = README[: README.index("## Try it on your network")]
     assert f"the bottom {wall['dead_rows']} of {wall['image_rows']} image rows" in above
     assert f"GradCAM {ours:.1f} (the paper: {paper:.1f}) on STACK-MIX" in above and paper == 22.7
 
@@ -125,9 +126,9 @@ def test_a_new_claim_wants_its_stages(tmp_path):
 
 
 def test_presets_are_all_there_and_estimated_by_hand():
-    shown = block(README, "presets")
+    shown = block(PRESETS, "presets")
     assert {path.stem for path in (ROOT / "presets").iterdir()} == set(documents.PRESETS)
-    assert all(f"(presets/{name}.yaml)" in shown for name in documents.PRESETS)
+    assert all(f"(../presets/{name}.yaml)" in shown for name in documents.PRESETS)
     imagenet = estimates.read(ROOT / "presets" / "imagenet.yaml")
     need = estimates.needs(imagenet)
     assert need.passes == 2 * 90 * 1_281_167
@@ -200,6 +201,11 @@ def _leaves_a_dead_zone(features, rows):
 
 
 def test_links_lead_somewhere():
-    for text in (README, ARTIFACT):
+    docs = ROOT / "docs"
+    for text, folder in ((README, ROOT), (ARTIFACT, ROOT), (PRESETS, docs), (YOURS, docs)):
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-            assert target.startswith("https://") or (ROOT / target).exists(), target
+            assert target.startswith("https://") or (folder / target).exists(), target
+
+
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.splitlines()) <= 150

@@ -1,4 +1,4 @@
-"""The README's snippets run, give our maps, and add a method as they say."""
+"""The snippets of README.md and docs/your-network.md run, give our maps, and add a method as they say."""
 
 import contextlib
 import io
@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import copy_tree, run
-from helpers.pages_of_results import README
+from helpers.pages_of_results import README, YOURS
 
 from walls.saliency import activity, maps, methods
 
-SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SNIPPETS = re.findall(r"```python\n(.*?)```", YOURS, re.DOTALL)
+(FIRST,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.mark.bulk
@@ -25,6 +26,7 @@ def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         for snippet in SNIPPETS:
             exec(snippet, namespace)
+    assert FIRST == SNIPPETS[0]
     assert len(SNIPPETS) == 7 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
     *table, dead_rows, activities, shape = printed.getvalue().splitlines()
     assert "0.0 [0.0, 0.0]" in table[-1] and table[-1].endswith("blind behind the wall")

@@ -62,7 +62,7 @@ def test_a_run_is_recorded_by_a_command_of_its_own(smoke):
     assert done.returncode == 1 and done.stderr.startswith("the log of this run is not whole; ")
     assert block(page.read_text(), "run") == shown
     (smoke / ".resume" / "run.json").write_text(json.dumps(log))
-    run(smoke, "git", "checkout", "README.md", "ARTIFACT.md")
+    run(smoke, "git", "checkout", "README.md", "ARTIFACT.md", "docs")
 
 
 def test_a_machine_that_tells_no_affinity(monkeypatch):

@@ -10,30 +10,17 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny, noise
+from helpers.small_networks import small
 from torch import nn
 
 from walls.network.certificate import certify
-from walls.network.classifier import Classifier, WallLinear
+from walls.network.classifier import Classifier
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
 from walls.saliency.methods import METHODS
 
 FEW = {"Opti-CAM": {"steps": 3}}
 TARGETS = [4, 0]
-
-
-def small(classes: int = 4, seed: int = 0) -> Classifier:
-    """A network behind a wall of its own, of 32 × 32 pixels, whose layers work in place."""
-    torch.manual_seed(seed)
-    features = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(inplace=True),
-    )
-    head = nn.Sequential(WallLinear(16, 16, 16, 32, wall_rows=9), nn.ReLU(), nn.Linear(32, classes))
-    return Classifier(features, head, 9).eval()
 
 
 def maps_of(model, images, targets=None, methods=tuple(METHODS)):

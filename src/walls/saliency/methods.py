@@ -1,8 +1,8 @@
 """Every CAM method, one function each, under the name that params.yaml and tables show.
 
 A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w).
-Methods on the input stand in attribution.py, those that mask it in perturbation.py. Adding one is adding
-a function:
+Methods on the input stand in attribution.py, those that mask it in perturbation.py. Adding one is
+adding a function:
 
     @method("MyCAM")
     def my_cam(cut: Cut) -> Tensor:
