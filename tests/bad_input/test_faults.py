@@ -18,10 +18,13 @@ from torch import nn
 
 from walls.base.files import read_rows
 from walls.images.reading import read_image
+from walls.network import zoo
+from walls.network.behind import behind
 from walls.network.certificate import certify
 from walls.network.classifier import Classifier
 from walls.saliency.activity import activity, upscale
 from walls.saliency.maps import saliency_maps
+from walls.sanity.check import check
 
 IMAGES = noise(2, 32)
 NAMES = ("GradCAM", "ScoreCAM", "Opti-CAM", "AblationCAM", "RandomCAM")
@@ -199,6 +202,23 @@ def test_what_is_refused_is_named(case):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value).startswith(told) and "\n" not in str(error.value)
+
+
+def test_where_a_networks_normalisation_is_known_from():
+    """What timm's networks state, unless it is told; what nobody tells is not known."""
+    named = zoo.get("efficientnet-lite0", "none")
+    half = ((0.5,) * 3, (0.5,) * 3)
+    assert behind(named.network).normalised == named.recipe.normalised == half
+    own = ((0.1, 0.2, 0.3), (0.4, 0.5, 1.0))
+    model = behind(named.network, normalised=own)
+    black = model.black(torch.zeros(1, 3, 4, 4)).flatten()
+    torch.testing.assert_close(black, torch.tensor([-0.25, -0.4, -0.3]))
+    resnet = zoo.get("torchvision:resnet18", "none").network
+    assert behind(resnet).normalised is None
+    with pytest.raises(ValueError, match=r"^normalised: got .*; takes \(mean, std\), 3 numbers"):
+        behind(resnet, normalised=((0.5,), (0.5,)))
+    with pytest.raises(ValueError, match="takes it where that is made"):
+        check(model, ["GradCAM"], torch.zeros(2, 3, 224, 224), normalised=own)
 
 
 # --- Files

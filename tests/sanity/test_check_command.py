@@ -121,9 +121,18 @@ def test_every_option_is_heard(grouped, tmp_path, capsys):
     counts = {(row["method"], row["control"]): row["images"] for row in said["activity"]}
     assert counts["ScoreCAM", "another class"] == 3 and ("ScoreCAM", "grey") not in counts
     assert counts["GradCAM", "grey"] == 4 and said["sign"] == "abs"
-    images, labels, _ = packaged.photographs(str(grouped), zoo.get(given[1], "none").recipe)
+    recipe = zoo.get(given[1], "none").recipe
+    images, labels, _ = packaged.photographs(str(grouped), recipe)
     few, how = {"ScoreCAM": 3}, {"layer": "features.8", "seen_rows": 112, "sign": "abs", "seed": 3}
-    mine = check(network, ["GradCAM", "ScoreCAM"], images, labels, few=few, **how)
+    mine = check(
+        network,
+        ["GradCAM", "ScoreCAM"],
+        images,
+        labels,
+        few=few,
+        normalised=recipe.normalised,
+        **how,
+    )
     written = pd.read_csv(tmp_path / "out" / "report.csv")
     assert np.allclose(written["mu"], mine.table["mu"], atol=1e-6, equal_nan=True)
     assert written["mu"].max() > 0
