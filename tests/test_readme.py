@@ -184,7 +184,8 @@ def test_presets_are_all_there_and_estimated_by_hand():
 
 def test_an_estimate_is_near_what_was_measured():
     """The default's memory while training, against benchmarks/training.md's peaks in MB; its
-    operations, both networks', against the masked one's seconds on 15,000 images.
+    operations, three masked networks' and the baseline's, against the masked one's seconds on
+    15,000 images.
     """
     need = estimates.needs(estimates.read(ROOT / "presets" / "critters.yaml"))
     measured = (ROOT / "benchmarks" / "training.md").read_text()
@@ -192,7 +193,7 @@ def test_an_estimate_is_near_what_was_measured():
     assert need.memory == pytest.approx(1e6 * max(map(int, peaks)), rel=0.2)
     together = re.search(r"^\| loader and step together +\| ([\d.]+)", measured, re.MULTILINE)[1]
     pace = 15000 / float(together)
-    assert 2 * pace < estimates.cores_seconds(need.operations, ROOT / "benchmarks") < 3 * pace
+    assert 4 * pace < estimates.cores_seconds(need.operations, ROOT / "benchmarks") < 5 * pace
 
 
 def test_the_numbers_outside_of_blocks():
