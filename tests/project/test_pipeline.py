@@ -12,9 +12,11 @@ import torch
 from conftest import ROOT, copy_tree, fork, pdf_faults, run
 from safetensors.torch import load_file
 
+from walls.base import params
 from walls.images import stacked, transforms
 from walls.network import checkpoints
 from walls.project.log import executed
+from walls.training import job
 
 pytestmark = pytest.mark.pipeline
 
@@ -113,6 +115,38 @@ def test_the_measured_activity_from_the_maps(smoke):
         assert measured.loc["GradCAM"]["predicted"].tolist() == predicted
 
 
+def test_another_network_trains_no_finished_one_again(restored):
+    """Added to the list, it is trained and evaluated, and what collects all of them runs again."""
+    edit(restored, "again: [1]", "again: [1, 2]")
+    added = {"train-again@2", "cams-again@stack-mix-2", "cams-again@stack-gen-2"}
+    assert set(would_run(restored)) == {"check", "paper", "render"} | added
+
+
+def test_a_further_network_differs_in_its_seed_alone(smoke, monkeypatch):
+    """Its job is the first one's with seed + 1; both are in the table, which counts them alike."""
+    monkeypatch.chdir(smoke)
+    p = params.load()
+    rest = (p.image_size, p.data.classes, p.model, p.train)
+    again = job.job("masked", p.seed, *rest, network=1)
+    other, first = (job.job("masked", p.seed + n, *rest) for n in (1, 0))
+    assert again.resume == other.resume != first.resume and again.train_set.seed == p.seed + 1
+    weights = (one.network.state_dict()["features.0.weight"] for one in (again, other, first))
+    a, b, c = weights
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    fewer = p.train.model_copy(update={"again": []})
+    alone = job.job("masked", p.seed, *rest[:3], fewer, network=1)
+    assert alone.resume == again.resume  # whichever others there are
+    own = pd.read_csv("figures/by_network.csv").groupby(["dataset", "method"])
+    table = pd.read_csv("figures/table1.csv").set_index(["dataset", "method"])
+    assert table["networks"].eq(2).all() and own["network"].nunique().eq(2).all()
+    for key, group in own:
+        if group["mean"].notna().all():
+            assert table.loc[key, "mean"] == pytest.approx(group["mean"].mean(), abs=1e-3), key
+    assert own["images"].get_group(("stack-mix", "ScoreCAM")).tolist() == [6, 3]
+    train = json.loads((smoke / "metrics" / "train.json").read_text())
+    assert list(train) == ["masked", "masked-1", "baseline"]
+
+
 def test_a_second_repro_does_nothing(smoke):
     assert would_run(smoke) == []
     assert "up to date" in run(smoke, "dvc", "status").stdout
@@ -124,9 +158,12 @@ def test_another_wall_reruns_what_follows_from_it(restored):
     run(restored, "dvc", "repro", "wall")
     expected = {
         "train@masked",
+        "train-again@1",
         "stacks",
         "cams@stack-mix",
         "cams@stack-gen",
+        "cams-again@stack-mix-1",
+        "cams-again@stack-gen-1",
         "sweep",
         "paper",
         "render",

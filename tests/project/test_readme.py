@@ -12,7 +12,7 @@ from conftest import ROOT
 from helpers.pages_of_results import ARTIFACT, PRESETS, README, YOURS, block, cells, committed
 
 from walls.network import architecture, geometry
-from walls.project import documents, estimates
+from walls.project import documents, estimates, stages
 from walls.saliency import methods
 from walls.sources import imagenet
 
@@ -104,7 +104,7 @@ def test_the_first_table_is_the_paper_ours_and_a_network_in_use():
 
 
 def test_every_claim_has_its_stages_and_its_verdict():
-    stages = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    known = set(stages.every(ROOT)) | set(stages.definitions(ROOT))
     rows, claims = block(ARTIFACT, "claims").splitlines()[2:], committed("claims")
     assert len(rows) == len(claims)
     for claim, row in zip(claims, rows, strict=True):
@@ -113,7 +113,7 @@ def test_every_claim_has_its_stages_and_its_verdict():
             and claim["ours"] in row
             and row.endswith(f"| {claim['verdict']} |")
         )
-        assert set(re.findall("`(.*?)`", row.split(" | ")[3])) <= set(stages)
+        assert set(re.findall("`(.*?)`", row.split(" | ")[3])) <= known
 
 
 def test_a_new_claim_wants_its_stages(tmp_path):
@@ -161,7 +161,8 @@ def test_presets_are_all_there_and_estimated_by_hand():
 
 def test_an_estimate_is_near_what_was_measured():
     """The default's memory while training, against benchmarks/training.md's peaks in MB; its
-    operations, both networks', against the masked one's seconds on 15,000 images.
+    operations, three masked networks' and the baseline's, against the masked one's seconds on
+    15,000 images.
     """
     need = estimates.needs(estimates.read(ROOT / "presets" / "critters.yaml"))
     measured = (ROOT / "benchmarks" / "training.md").read_text()
@@ -169,7 +170,7 @@ def test_an_estimate_is_near_what_was_measured():
     assert need.memory == pytest.approx(1e6 * max(map(int, peaks)), rel=0.2)
     together = re.search(r"^\| loader and step together +\| ([\d.]+)", measured, re.MULTILINE)[1]
     pace = 15000 / float(together)
-    assert 2 * pace < estimates.cores_seconds(need.operations, ROOT / "benchmarks") < 3 * pace
+    assert 4 * pace < estimates.cores_seconds(need.operations, ROOT / "benchmarks") < 5 * pace
 
 
 def test_the_numbers_outside_of_blocks():

@@ -37,7 +37,7 @@ PRESETS = {
     "authors": ("Table 1 from the authors' models and images", "their release, in `authors/`"),
 }
 ESTIMATED = """\
-Estimates, of both networks together. Training: operations (forward and backward, times images and
+Estimates, of all networks together. Training: operations (forward and backward, times images and
 epochs) at the pace of [benchmarks/training.md](../benchmarks/training.md) on two cores, or at that
 of one H200 in [benchmarks/gpu.md](../benchmarks/gpu.md), counting the steps alone, not the time to
 read images. Maps: the pace of [benchmarks/cams.md](../benchmarks/cams.md). Memory, of training: a
@@ -277,7 +277,10 @@ def first(root: Path) -> str:
             lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *two))
     few = {row["images"] for row in cells.values()} - {most}
     less = f", (n): the first n of them, {min(few)} here" if few else ""
-    counts = f"{int(table['images'].max())} images in the first two; {name} {most}{less}"
+    trained = int(table["networks"].max()) if "networks" in table else 1
+    here = f"{int(table['images'].max())} images in the first two"
+    here += f", here over {trained} networks, too" if trained > 1 else ""
+    counts = f"{here}; {name} {most}{less}"
     return "\n".join([*lines, "", f"Mean ± standard deviation over images: {counts}."])
 
 

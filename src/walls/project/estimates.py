@@ -18,7 +18,7 @@ PICTURE = 50e3  # bytes of an image of 224 × 224, as PNG
 
 @dataclass(frozen=True)
 class Needs:
-    """Of both trainings together: images times epochs, operations; bytes of memory, of disk."""
+    """Of all trainings together: images times epochs, operations; bytes of memory, of disk."""
 
     passes: int
     operations: float
@@ -32,7 +32,7 @@ def read(file: Path) -> params.Params:
 
 
 def needs(preset: params.Params) -> Needs:
-    """What training a preset's two networks takes; nothing is computed but shapes.
+    """What training a preset's networks takes; nothing is computed but shapes.
 
     Operations: forward and, twice as many, backward, a multiply-add counting 2. Memory: every
     layer's output of a batch (rectified in place), the weights, their gradient and momentum. Disk:
@@ -46,7 +46,11 @@ def needs(preset: params.Params) -> Needs:
         train, val = train or every, val or held_out
     passes = 0 if preset.model.checkpoint else (train or 0) * preset.train.epochs
     networks = [network(preset, rows) for rows in (preset.wall.rows, 0)]
-    work = sum(3 * passes * operations(model, preset.image_size) for model in networks)
+    times = (1 + len(preset.train.again), 1)  # the masked network and the baseline are trained
+    work = sum(
+        3 * count * passes * operations(model, preset.image_size)
+        for model, count in zip(networks, times, strict=True)
+    )
     weights = [sum(p.numel() for p in model.parameters()) for model in networks]
     outputs = max(_outputs(model, preset.image_size) for model in networks)
     bytes_each = 4 if preset.train.precision == "float32" else 2
@@ -54,7 +58,8 @@ def needs(preset: params.Params) -> Needs:
     images = (train or 0) + (val or 0) if source.writes else 0
     pictures = 2 * PICTURE * images * (preset.image_size / 224) ** 2
     memory = PYTHON + 12 * max(weights) + batch * outputs * bytes_each
-    return Needs(2 * passes, work, memory, ENVIRONMENT + 16 * sum(weights) + pictures)
+    stored = sum(16 * count * own for own, count in zip(weights, times, strict=True))
+    return Needs(sum(times) * passes, work, memory, ENVIRONMENT + stored + pictures)
 
 
 def network(preset: params.Params, wall_rows: int) -> classifier.Classifier:

@@ -231,7 +231,8 @@ def heading(notebook: NotebookNode, stem: str) -> tuple[str, str]:
     first = notebook.cells[0].source
     title = re.search(r"^# (.+)$", first, re.MULTILINE)[1]
     question = re.search(r"\*\*(.+?\?)\*\*", first, re.DOTALL)
-    member = MEMBERS.get(stem.partition("-")[2], stem.partition("-")[2])
+    kind, network = _network(stem.partition("-")[2])
+    member = MEMBERS.get(kind, kind) + (f", network {network}" if network else "")
     return title + (f" ({member})" if member else ""), " ".join(
         question[1].split()
     ) if question else ""
@@ -384,6 +385,16 @@ def build(root: Path, target: Path) -> list[Path]:
 
 
 def reading_order(path: Path) -> tuple:
-    """By number; of two sisters, the paper's own first: the masked network, STACK-MIX."""
+    """By number; of sisters, the paper's own first: the masked network, STACK-MIX.
+
+    Those of further networks (4_train-masked-1) come after all first ones.
+    """
     number, _, member = path.stem.partition("-")
-    return number, [*MEMBERS].index(member) if member in MEMBERS else -1
+    kind, network = _network(member)
+    return number, network, [*MEMBERS].index(kind) if kind in MEMBERS else -1
+
+
+def _network(member: str) -> tuple[str, int]:
+    """A notebook's member and the number of its network: masked-1 is (masked, 1), masked 0."""
+    found = re.fullmatch(r"(.+)-(\d+)", member)
+    return (found[1], int(found[2])) if found else (member, 0)
