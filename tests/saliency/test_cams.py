@@ -439,6 +439,7 @@ def test_gradcam_of_the_seen_cells_by_hand():
     """Two of four rows reach the logit: w_v / 6 a cell, the map Σ w_v B_v / 6 there and 0 below."""
     torch.manual_seed(2)
     features, weight = torch.rand(2, 5, 4, 3), torch.randn(5)
+    weight[3] = 0  # a channel without gradient anywhere hides no cell
     head = seen_by_hand(weight, 2)
     cut = SimpleNamespace(features=features, gradient=_gradient(head, features))
     found = methods.METHODS["GradCAM (seen cells)"](cut)

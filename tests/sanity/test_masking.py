@@ -5,8 +5,10 @@ import pytest
 import torch
 import torchcam.metrics
 from torch import nn
+from torchvision.transforms.functional import gaussian_blur
 
 from walls.network.behind import behind
+from walls.saliency.maps import saliency_maps
 from walls.saliency.opticam import average_drop
 from walls.sanity import masking
 
@@ -146,6 +148,19 @@ def test_the_table_of_a_small_network():
     whole = average_drop(model, images, cells, targets)
     own = of[masking.UNIFORM_SEEN][["average_drop", "average_increase"]].mean()
     assert own.to_dict() == pytest.approx(whole)
+    # Both areas by a loop over the plain network, which gets the upper half alone.
+    raw = saliency_maps(model, images, ["GradCAM"], targets)["GradCAM"]
+    places, upper = masking.ranks(raw, (32, 16))[:, None, :16], images[:, :, :16]
+    dim, grey = gaussian_blur(upper, 11, [5.0, 5.0]), torch.zeros_like(upper)
+    for measure, before, after in (("insertion", dim, upper), ("deletion", upper, grey)):
+        points = []
+        for step in range(masking.STEPS + 1):
+            mixed = torch.where(places < round(512 * step / masking.STEPS), after, before)
+            with torch.no_grad():
+                points.append(small()(mixed).double().softmax(1)[range(3), targets])
+        inner = torch.stack(points[1:-1]).sum(0)
+        expected = (inner + (points[0] + points[-1]) / 2) / masking.STEPS
+        np.testing.assert_allclose(of["GradCAM"][measure], expected, rtol=1e-6)
     # Whatever is hidden, the areas of a map that is 0 there are the same.
     changed = images.clone()
     changed[:, :, 16:] = torch.randn(3, 3, 16, 16)
@@ -158,3 +173,16 @@ def test_the_table_of_a_small_network():
     mean, low, high = masking.difference(found, "deletion", "GradCAM (seen cells)", "GradCAM")
     apart = of["GradCAM (seen cells)"]["deletion"] - of["GradCAM"]["deletion"]
     assert mean == pytest.approx(apart.mean()) and low <= mean <= high
+
+
+def test_a_pause_halfway_keeps_the_value_reached():
+    """Three seen rows, the two hidden ones, then the other three: ½ in between."""
+    order = torch.tensor([0, 1, 2, 5, 6, 7, 3, 4])  # a row's turn
+    places = (order[:, None] * 5 + torch.arange(5))[None]
+    white, black, target = torch.ones(1, 1, 8, 5), torch.zeros(1, 1, 8, 5), torch.tensor([0])
+    both = ends(bright, white, black, target)
+    own = {"steps": 8, "seen": lambda one: one[:, :, :SEEN]}
+    found = masking.curve(bright, white, black, places, target, both, **own)
+    assert found[0].tolist() == pytest.approx(
+        [1, 5 / 6, 4 / 6, 1 / 2, 1 / 2, 1 / 2, 2 / 6, 1 / 6, 0]
+    )
