@@ -106,7 +106,7 @@ def test_a_method_moved_to_the_others_leaves_the_tests_green(tmp_path):
         0, 1
     )
     file, params = project / "src/walls/saliency/methods.py", project / "params.yaml"
-    file.write_text(file.read_text().replace("\n\nclass _Head", f"\n\n{function}\n\n\nclass _Head"))
+    file.write_text(f"{file.read_text()}\n\n{function}\n")
     before = params.read_text()
     params.write_text(before.replace("RandomCAM]", f"RandomCAM, {name}]"))
     assert f'"{name}"' in file.read_text() and params.read_text() != before

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
-from walls.saliency.methods import BUT_ACROSS, BY_CONSTRUCTION, IN_THE_LIMIT, method
+from walls.saliency.registry import BUT_ACROSS, BY_CONSTRUCTION, IN_THE_LIMIT, method
 from walls.saliency.tensors import pixel_seed
 
 CELL = 32  # pixels a side of the squares that stand for superpixels

@@ -22,8 +22,18 @@ from walls.images.transforms import normalise
 from walls.network import classifier, geometry, state, workers, wrapped
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
-from walls.saliency import activity as measuring
-from walls.saliency import attribution, cut, maps, methods, opticam, perturbation, tensors
+from walls.saliency import (
+    activity,
+    attribution,
+    by_library,
+    cut,
+    maps,
+    methods,
+    opticam,
+    perturbation,
+    registry,
+    tensors,
+)
 from walls.saliency.activity import measured
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
@@ -32,7 +42,18 @@ from walls.saliency.settings import Cams
 
 T = TypeVar("T")
 # Besides this one, the modules that the values of a batch follow from.
-ROOM = (attribution, cut, maps, perturbation, measuring, methods, opticam, tensors)
+ROOM = (
+    attribution,
+    by_library,
+    cut,
+    maps,
+    activity,
+    methods,
+    opticam,
+    perturbation,
+    registry,
+    tensors,
+)
 MODULES = (*ROOM, classifier, geometry, state, workers, wrapped, transforms, normalisation)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]

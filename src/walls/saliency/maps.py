@@ -14,7 +14,6 @@ from walls.base.progress import track
 from walls.network.classifier import Classifier
 from walls.network.state import differentiable, evaluating, own_state
 from walls.network.wrapped import unwrapped
-from walls.saliency import attribution, perturbation  # noqa: F401  they register methods
 from walls.saliency.cut import Cut
 from walls.saliency.methods import METHODS, PIXELS
 from walls.saliency.tensors import as_tensor

@@ -1,8 +1,8 @@
 """Every CAM method, one function each, under the name that params.yaml and tables show.
 
 A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w).
-Methods on the input stand in attribution.py, those that mask it in perturbation.py. Adding one is
-adding a function:
+by_library.py has those that pytorch-grad-cam computes, attribution.py methods on the input,
+perturbation.py those that mask it. Adding one is adding a function:
 
     @method("MyCAM")
     def my_cam(cut: Cut) -> Tensor:
@@ -11,8 +11,7 @@ adding a function:
 Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the mean over positions.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -22,55 +21,21 @@ from walls.network.classifier import Classifier, PooledHead, WallLinear
 from walls.network.workers import one_thread, shared
 from walls.saliency import opticam
 from walls.saliency.cut import Cut
+from walls.saliency.registry import (  # noqa: F401  where readers look for them
+    BY,
+    BY_CONSTRUCTION,
+    COSTLY,
+    GUARANTEES,
+    METHODS,
+    PAPERS,
+    PASSES,
+    PIXELS,
+    ZERO,
+    method,
+)
 from walls.saliency.tensors import pixel_seed
 
-# What is known of a map behind any wall, whatever the network and its weights.
-BY_CONSTRUCTION = "zero by construction"
-BUT_ACROSS = "zero by construction, but for squares across the wall"
-IN_THE_LIMIT = "zero in the limit of many samples"
-NONE = "none"
-
 PIECES = 8  # that AblationCAM's channels are shared out in
-
-METHODS: dict[str, Callable[..., Tensor]] = {}
-BY: dict[str, str] = {}  # who proposed each
-PASSES: dict[str, str] = {}  # of the network, an image
-GUARANTEES: dict[str, str] = {}
-# Filled by the marks of `@method`, in the order of the files.
-PAPERS: list[str] = []  # the eight of the paper's Table 1
-COSTLY: list[str] = []  # more than five passes of the backbone an image
-ZERO: list[str] = []  # zero behind any wall, by construction
-PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of (N, h, w)
-
-
-def method(
-    name: str,
-    *,
-    by: str = "",
-    passes: str = "1",
-    guarantee: str = NONE,
-    paper: bool = False,
-    costly: bool = False,
-    pixels: bool = False,
-):
-    """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
-
-    `by`: who proposed it; `passes`: of the network, an image; `guarantee`: what is known of it
-    behind a wall. With `pixels` the maps are (N, H, W). The marks put the name into the lists above
-    as well.
-    """
-
-    def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
-        METHODS[name] = function
-        BY[name], PASSES[name], GUARANTEES[name] = by, passes, guarantee
-        zero = guarantee == BY_CONSTRUCTION
-        marks = ((PAPERS, paper), (COSTLY, costly), (ZERO, zero), (PIXELS, pixels))
-        for names, marked in marks:
-            if marked:
-                names.append(name)
-        return function
-
-    return register
 
 
 def weighted(weights: Tensor, features: Tensor) -> Tensor:
@@ -123,7 +88,7 @@ def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """
     ground = opticam.ground(cut.model, cut.images, hidden)
     live = cut.features.flatten(2).any(2)  # (N, C)
-    (dark) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
+    (dark,) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
     blank = dark[cut.targets].to(cut.features)  # (N)
     scores = blank[:, None].repeat(1, live.shape[1])
 
@@ -272,6 +237,7 @@ def finercam(cut: Cut) -> Tensor:
 
     Raises ValueError for a network of one class.
     """
+    # Imported here: it takes seconds, and who checks params.yaml asks for names alone.
     from pytorch_grad_cam.utils.model_targets import FinerWeightedTarget
 
     if cut.logits.shape[1] < 2:
@@ -285,7 +251,7 @@ def finercam(cut: Cut) -> Tensor:
             for t, near in zip(cut.targets, nearest, strict=True)
         ]
         total = sum(goal(row) for goal, row in zip(goals, logits, strict=True))
-    (gradient) = torch.autograd.grad(total, leaf, retain_graph=True)
+    (gradient,) = torch.autograd.grad(total, leaf, retain_graph=True)
     return weighted(gradient.mean((2, 3)), cut.features)
 
 
@@ -297,46 +263,16 @@ def shapleycam(cut: Cut) -> Tensor:
     """
     leaf, logits = cut.graph
     with torch.enable_grad():
-        (gradient) = torch.autograd.grad(
+        (gradient,) = torch.autograd.grad(
             logits.gather(1, cut.targets[:, None]).sum(), leaf, create_graph=True
         )
         curvature = None
         if gradient.requires_grad:  # else f is linear
-            (curvature) = torch.autograd.grad(
+            (curvature,) = torch.autograd.grad(
                 gradient, leaf, leaf.detach(), allow_unused=True, retain_graph=True
             )
     curved = gradient.detach() if curvature is None else gradient.detach() - curvature / 2
     return weighted(curved.mean((2, 3)), cut.features)
-
-
-@method("GradCAMElementWise", by="pytorch-grad-cam", guarantee=BY_CONSTRUCTION)
-def gradcam_elementwise(cut: Cut) -> Tensor:
-    """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
-    return _by_library("GradCAMElementWise", cut)
-
-
-@method("EigenGradCAM", by="pytorch-grad-cam")
-def eigengradcam(cut: Cut) -> Tensor:
-    """EigenCAM of g ⊙ **B**, by pytorch-grad-cam, sign as its SVD returns it."""
-    return _by_library("EigenGradCAM", cut)
-
-
-@method("SegEigenCAM", by="Chung and Ying, 2025")
-def segeigencam(cut: Cut) -> Tensor:
-    """EigenCAM of |g| ⊙ **B**, largest score positive (Chung and Ying, 2025), by the library."""
-    return _by_library("SegEigenCAM", cut)
-
-
-@method("KPCA-CAM", by="Karmani et al., 2024")
-def kpca_cam(cut: Cut) -> Tensor:
-    """**B**'s first kernel principal component (sigmoid; Karmani et al., 2024), by the library."""
-    return _by_library("KPCA_CAM", cut)
-
-
-@method("FEM", by="Fuad et al., 2020")
-def fem(cut: Cut) -> Tensor:
-    """α_v = the share of positions where **B**^(v) is 2σ above its mean (Fuad et al., 2020)."""
-    return _by_library("FEM", cut)
 
 
 @method("SumCAM", by="a baseline")
@@ -355,54 +291,5 @@ def randomcam(cut: Cut) -> Tensor:
     return weighted(torch.as_tensor(np.stack(drawn)).to(cut.features), cut.features)
 
 
-class _Head(nn.Module):
-    """f as a network whose target layer is its input: the library then runs no backbone."""
-
-    def __init__(self, head: nn.Module):
-        super().__init__()
-        self.layer = nn.Identity()
-        self.head = head
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.head(self.layer(features))
-
-
-def _by_library(name: str, cut: Cut) -> Tensor:
-    """One pytorch-grad-cam method's maps before its ReLU and scaling, from **B** and g as they are.
-
-    Image by image, each with the same start of the solvers that draw one from NumPy's global state.
-    """
-    # Imported here, and in FinerCAM: it takes seconds, and who checks params.yaml asks for names.
-    import pytorch_grad_cam as library
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    network = _Head(cut.model.head)
-    cam = getattr(library, name)(network, [network.layer])
-    cam.activations_and_grads.release()  # its hooks would keep every activation
-    maps = []
-    for features, gradient, target in zip(
-        cut.features.split(1), cut.gradient.split(1), cut.targets, strict=True
-    ):
-        goals, arrays = [ClassifierOutputTarget(int(target))], map(_array, (features, gradient))
-        with _same_start():
-            maps.append(
-                cam.get_cam_image(features, network.layer, goals, *arrays, eigen_smooth=False)
-            )
-    # Of an image without features there is no component to project on.
-    empty = ~cut.features.flatten(1).any(1).cpu()
-    return torch.as_tensor(np.concatenate(maps)).masked_fill(empty[:, None, None], 0)
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().numpy()
-
-
-@contextmanager
-def _same_start() -> Iterator[None]:
-    """NumPy's global generator at a seed of its own; afterwards as the caller had it."""
-    before = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)
+# The others, in their own files.
+from walls.saliency import attribution, by_library, perturbation  # noqa: E402, F401

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
-from walls.saliency.methods import method
+from walls.saliency.registry import method
 from walls.saliency.tensors import pixel_seed
 
 CELLS = 7  # squares of a mask along the image's width
@@ -83,7 +83,7 @@ def reciprocam(cut: Cut, gaussian: bool = False) -> Tensor:
     for i in range(n):
         scores = []
         for part in where.split(cut.batch_size):
-            image = torch.full((len(part)), i, device=part.device)
+            image = torch.full((len(part),), i, device=part.device)
             logits = cut.head(cut.features[i : i + 1] * part, image)
             scores.append(logits.softmax(1)[:, cut.targets[i]])
         maps.append(torch.cat(scores).view(h, w))

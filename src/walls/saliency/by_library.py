@@ -1,0 +1,94 @@
+"""CAM methods that pytorch-grad-cam computes, from **B** and its gradient as they are here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from walls.saliency.cut import Cut
+from walls.saliency.registry import BY_CONSTRUCTION, method
+
+
+@method("GradCAMElementWise", by="pytorch-grad-cam", guarantee=BY_CONSTRUCTION)
+def gradcam_elementwise(cut: Cut) -> Tensor:
+    """Σ_v max(g^(v) ⊙ **B**^(v), 0): LayerCAM itself, since **B** is rectified."""
+    return _by_library("GradCAMElementWise", cut)
+
+
+@method("EigenGradCAM", by="pytorch-grad-cam")
+def eigengradcam(cut: Cut) -> Tensor:
+    """EigenCAM of g ⊙ **B**, by pytorch-grad-cam, sign as its SVD returns it."""
+    return _by_library("EigenGradCAM", cut)
+
+
+@method("SegEigenCAM", by="Chung and Ying, 2025")
+def segeigencam(cut: Cut) -> Tensor:
+    """EigenCAM of |g| ⊙ **B**, largest score positive (Chung and Ying, 2025), by the library."""
+    return _by_library("SegEigenCAM", cut)
+
+
+@method("KPCA-CAM", by="Karmani et al., 2024")
+def kpca_cam(cut: Cut) -> Tensor:
+    """**B**'s first kernel principal component (sigmoid; Karmani et al., 2024), by the library."""
+    return _by_library("KPCA_CAM", cut)
+
+
+@method("FEM", by="Fuad et al., 2020")
+def fem(cut: Cut) -> Tensor:
+    """α_v = the share of positions where **B**^(v) is 2σ above its mean (Fuad et al., 2020)."""
+    return _by_library("FEM", cut)
+
+
+class _Head(nn.Module):
+    """f as a network whose target layer is its input: the library then runs no backbone."""
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.layer = nn.Identity()
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(self.layer(features))
+
+
+def _by_library(name: str, cut: Cut) -> Tensor:
+    """One pytorch-grad-cam method's maps before its ReLU and scaling, from **B** and g as they are.
+
+    Image by image, each with the same start of the solvers that draw one from NumPy's global state.
+    """
+    # Imported here: it takes seconds, and who checks params.yaml asks for names alone.
+    import pytorch_grad_cam as library
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    network = _Head(cut.model.head)
+    cam = getattr(library, name)(network, [network.layer])
+    cam.activations_and_grads.release()  # its hooks would keep every activation
+    maps = []
+    for features, gradient, target in zip(
+        cut.features.split(1), cut.gradient.split(1), cut.targets, strict=True
+    ):
+        goals, arrays = [ClassifierOutputTarget(int(target))], map(_array, (features, gradient))
+        with _same_start():
+            maps.append(
+                cam.get_cam_image(features, network.layer, goals, *arrays, eigen_smooth=False)
+            )
+    # Of an image without features there is no component to project on.
+    empty = ~cut.features.flatten(1).any(1).cpu()
+    return torch.as_tensor(np.concatenate(maps)).masked_fill(empty[:, None, None], 0)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
+
+
+@contextmanager
+def _same_start() -> Iterator[None]:
+    """NumPy's global generator at a seed of its own; afterwards as the caller had it."""
+    before = np.random.get_state()
+    np.random.seed(0)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
