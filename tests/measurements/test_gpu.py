@@ -84,7 +84,7 @@ def test_maps_are_compared_as_users_see_them(tmp_path):
 
 
 def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
-    run = runs.Run(tmp_path, tmp_path, torch.device("cpu"), 9)  # 3 s each: also of a busy machine
+    run = runs.Run(tmp_path, tmp_path, torch.device("cpu"), 12)  # of which the last has ten
 
     def fails(run):
         run.keep("first", {"half": 1})
@@ -101,7 +101,7 @@ def test_a_part_that_fails_or_hangs_stops_no_other(tmp_path):
     parts = {
         "a": ("one", 1, fails),
         "b": ("two", 1, hangs),
-        "c": ("three", 1, lambda run: f"fine, {run.left() > 0}"),
+        "c": ("three", 10, lambda run: f"fine, {run.left() > 0}"),
     }
     began = time.perf_counter()
     done = runs.go(run, parts, {"device": "none"})["parts"]
