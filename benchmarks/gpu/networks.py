@@ -85,7 +85,7 @@ def measure(run: Run) -> str:
     _, others = trained(run, "baseline", p, train_set, val_set, found, kept)
     follows = run.attempt(
         "which part the logits follow",
-        lambda: evaluation.follows_upper(masked, images[:16], zone),
+        lambda: evaluation.follows_upper(masked, images[:16], zone, list(rows["label"][:16])),
         found["errors"],
     )
     checks = {"stack-mix": {"follows_upper": follows}}

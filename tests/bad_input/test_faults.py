@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, noise
+from conftest import copy_tree, noise
 from helpers.small_networks import small
 from PIL import Image
 from torch import nn
@@ -293,10 +293,7 @@ def test_the_certificate_of_normed_weights():
 @pytest.mark.parametrize("stage", ["check", "wall"])
 def test_a_read_only_checkout_is_named(tmp_path, stage):
     """One line and exit code 1, before anything runs."""
-    folder = tmp_path / "project"
-    ignored = shutil.ignore_patterns("runs", "data", "models", "tmp", "cache", ".git", "rendered")
-    shutil.copytree(ROOT, folder, ignore=ignored)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    folder = copy_tree(tmp_path / "project")
     subprocess.run(["chmod", "-R", "a-w", folder], check=True)
     command = [sys.executable, "-m", "walls", "run", stage]
     if (folder / "try").parent.stat().st_uid == 0:  # who may write anywhere, without that right

@@ -119,9 +119,9 @@ def test_every_claim_has_its_stages_and_its_verdict():
 def test_a_new_claim_wants_its_stages(tmp_path):
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "claims.json").write_text(
-        json.dumps([committed("claims")[0] | {"claim": "pigs fly"}])
+        json.dumps([committed("claims")[0] | {"id": "pigs"}])
     )
-    with pytest.raises(ValueError, match="pigs fly"):
+    with pytest.raises(ValueError, match="claims: got pigs"):
         documents.claims(tmp_path)
 
 

@@ -178,10 +178,17 @@ def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path, images
 
 def test_changing_the_lower_part_changes_no_logit(tiny):
     images = pictures(18)
-    follows = evaluation.follows_upper(tiny, images, ZONE)
+    with torch.no_grad():
+        predicted = tiny(normalise(images)).argmax(1).tolist()
+    follows = evaluation.follows_upper(tiny, images, ZONE, predicted)
     assert (follows["images"], follows["lower_changed"], follows["upper_changed"]) == (18, 0, 18)
+    # Whatever is above decides: an image's own class, or the next one's.
+    assert (follows["own_named"], follows["other_named"]) == (18, 18)
+    wrong = [(label + (i < 7)) % 5 for i, label in enumerate(predicted)]
+    follows = evaluation.follows_upper(tiny, images, ZONE, wrong)
+    assert (follows["own_named"], follows["other_named"]) == (11, 11)
     too_large = DeadZone((150, 5), (224, 14))
-    assert evaluation.follows_upper(tiny, images, too_large)["lower_changed"] == 18
+    assert evaluation.follows_upper(tiny, images, too_large, predicted)["lower_changed"] == 18
 
 
 def test_both_ways_of_hiding_are_compared_image_by_image(tiny):

@@ -290,17 +290,18 @@ def _average(records: dict, names: list[str], key: str) -> float | None:
 def verdicts(theirs: Read, ours: Read) -> Iterator[Check]:
     """The verdict on every claim of the paper."""
     a, b = (
-        {row["claim"]: row["verdict"] for row in rows} for rows in _metrics("claims", theirs, ours)
+        {row["id"]: row["verdict"] for row in rows} for rows in _metrics("claims", theirs, ours)
     )
-    for claim in a | b:
-        x, y = a.get(claim, "missing"), b.get(claim, "missing")
-        trained = claims.of(claim).trained
+    for id in a | b:
+        x, y, claim = a.get(id, "missing"), b.get(id, "missing"), claims.by_id(id)
+        observed = claim.kind == claims.OBSERVED
         near = (
-            trained
+            observed
             and claims.INCONCLUSIVE in (x, y)
             and {x, y} <= {claims.HOLDS, claims.FAILS, claims.INCONCLUSIVE}
         )
-        yield Check("verdict", claim, x, y, "one step" if trained else "equal", x == y or near)
+        allowed = "one step" if observed else "equal"
+        yield Check("verdict", claim.statement, x, y, allowed, x == y or near)
 
 
 def _metrics(name: str, *reads: Read) -> list:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from walls.base import params, paths
 from walls.base.files import whole
-from walls.paper.claims import of
+from walls.paper.claims import by_id
 from walls.project import log
 from walls.sanity.controls import CONTROLS
 
@@ -150,20 +150,22 @@ def claims(root: Path) -> str:
         _row(
             "claim",
             "in the paper",
+            "kind",
             "the paper reports",
             "stages to repeat",
             "expected",
             "tolerance",
             "verdict",
         ),
-        _row(*["---"] * 7),
+        _row(*["---"] * 8),
     ]
     for claim in metrics(root, "claims"):
-        known = of(claim["claim"])
+        known = by_id(claim["id"])
         stages = ", ".join(f"`{stage}`" for stage in known.stages)
         cells = (
             claim["claim"],
             claim["where"],
+            claim["kind"],
             claim["paper"],
             stages,
             claim["ours"],

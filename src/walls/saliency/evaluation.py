@@ -261,11 +261,15 @@ def _tried(
     )[name]
 
 
-def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[str, int]:
+def follows_upper(
+    model: Classifier, images: Sequence, zone: DeadZone, labels: Sequence[int]
+) -> dict[str, int]:
     """Of N images, in how many the logits change with the part in the dead zone, and above it.
 
     Each part is taken from the next image (stacked.swap); the full-height computation, bit for bit.
-    Empty where there are fewer than two images.
+    `labels`: the class of each image's animals; `own_named`, `other_named`: how often the upper
+    animal's class is predicted, of the image as it is and with the next one's upper part. Empty
+    where there are fewer than two images.
     """
     if len(images) < 2:
         return {}
@@ -273,21 +277,25 @@ def follows_upper(model: Classifier, images: Sequence, zone: DeadZone) -> dict[s
     def logits(part: Tensor) -> Tensor:
         return model.head(model.features(normalise(part)))
 
-    below, above, classes = [], [], []
+    below, above, own, other = [], [], [], []
     with torch.no_grad():
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
             places = range(start + 1, start + 1 + len(batch))
             following = torch.stack([images[place % len(images)] for place in places])
+            named = [int(labels[start + i]) for i in range(len(batch))]
+            next_named = [int(labels[place % len(images)]) for place in places]
             before, lower, upper = map(logits, (batch, *stacked.swap(batch, following, zone)))
             below += (lower != before).any(1).tolist()
             above += (upper != before).any(1).tolist()
-            classes += (upper.argmax(1) != before.argmax(1)).tolist()
+            own += (before.argmax(1).cpu() == torch.tensor(named)).tolist()
+            other += (upper.argmax(1).cpu() == torch.tensor(next_named)).tolist()
     return {
         "images": len(images),
         "lower_changed": sum(below),
         "upper_changed": sum(above),
-        "upper_changed_class": sum(classes),
+        "own_named": sum(own),
+        "other_named": sum(other),
     }
 
 
