@@ -68,7 +68,7 @@ def measure(run: Run) -> str:
         ):
             found["maps"].append({"network": name, "images": count} | row)
             run.keep("exactness", found)
-        run.say(f"  {name}: maps of {len(methods.METHODS)} methods compared")
+        run.say(f"  {name}: maps of {len(methods.CAMS)} methods compared")
     return f"{summary(found['sealed'])}; {widest(found['maps'])}"
 
 
@@ -175,7 +175,7 @@ def compared(
     `images`: normalised. Also how far the processor's own float32 is from its float64, which no
     device can be blamed for.
     """
-    names = list(methods.METHODS)
+    names = list(methods.CAMS)
     targets = network(images).argmax(1)
     exact: dict[torch.dtype, dict[str, Tensor]] = {}
     names = working(run, network, images, names, errors)

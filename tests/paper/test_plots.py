@@ -27,7 +27,7 @@ from walls.theory import plots as theory_plots
 from walls.theory.formulas import sizes
 
 ZONE = geometry.DeadZone((170, 5), (224, 14))  # of the paper's wall
-NAMES = list(methods.METHODS)
+NAMES = list(methods.CAMS)
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,7 @@ def test_equal_to_the_librarys_own_call(networks, name, monkeypatch):
 @pytest.mark.bulk
 def test_together_as_alone(tiny):
     """All the methods by one call, which share what they can."""
-    images, names = noise(2), list(methods.METHODS)
+    images, names = noise(2), list(methods.CAMS)
     together = saliency_maps(tiny, images, names, options=steps(2))
     assert list(together) == names
     for name, maps in together.items():
@@ -212,7 +212,7 @@ def test_exactly_nothing_behind_the_wall(tiny, name):
     assert (values[~values.isnan()] == 0).all()
 
 
-@pytest.mark.parametrize("name", slow_ones_in_bulk(methods.METHODS))
+@pytest.mark.parametrize("name", slow_ones_in_bulk(methods.CAMS))
 def test_maps_of_a_batch_are_the_single_images_maps(name):
     model, images = make_tiny().double(), noise(5).double()
     together = saliency_maps(model, images, [name], batch_size=5, options=steps(10))[name]
@@ -228,7 +228,7 @@ def test_the_model_comes_back_as_it_was():
     model = make_tiny().train()
     model.features[1].eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    saliency_maps(model, noise(2), list(methods.METHODS), options=steps(1))
+    saliency_maps(model, noise(2), list(methods.CAMS), options=steps(1))
     assert model.training and not model.features[1].training
     assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
     assert all(p.grad is None and p.requires_grad and p.is_contiguous() for p in model.parameters())
@@ -393,7 +393,7 @@ def test_images_without_features_have_empty_maps(tiny):
     with torch.no_grad():
         tiny.features[-2].bias[:] = -1e3
     for name, maps in saliency_maps(
-        tiny, noise(2), list(methods.METHODS), options=steps(2)
+        tiny, noise(2), list(methods.CAMS), options=steps(2)
     ).items():
         assert (maps == 0).all(), name
 

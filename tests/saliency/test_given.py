@@ -17,13 +17,13 @@ from walls.network.certificate import certify
 from walls.network.classifier import Classifier
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
-from walls.saliency.methods import METHODS
+from walls.saliency.methods import CAMS
 
 FEW = {"Opti-CAM": {"steps": 3}}
 TARGETS = [4, 0]
 
 
-def maps_of(model, images, targets=None, methods=tuple(METHODS)):
+def maps_of(model, images, targets=None, methods=tuple(CAMS)):
     return saliency_maps(model, images, methods, targets, options=FEW, progress=lambda maps: None)
 
 
@@ -261,7 +261,7 @@ def test_a_network_that_is_not_split_is_named(wrapped):
         maps_of(None, IMAGES)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CAMS)
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_few_classes(name, classes):
     """Every method has maps of a network of one class, but the one that compares classes."""
@@ -309,7 +309,7 @@ def test_layers_that_work_in_place_change_nothing_of_the_callers(layout):
     model.head.insert(0, nn.ReLU(inplace=True))
     plain.head.insert(0, nn.ReLU())
     # Two such layers in a row have no gradient, in torch itself: without Opti-CAM.
-    names = [name for name in METHODS if name != "Opti-CAM"]
+    names = [name for name in CAMS if name != "Opti-CAM"]
     same(maps_of(model, images, None, names), maps_of(plain, images, None, names))
     assert torch.equal(images, IMAGES)
 

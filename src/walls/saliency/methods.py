@@ -24,6 +24,7 @@ from walls.saliency.cut import Cut
 from walls.saliency.registry import (  # noqa: F401  where readers look for them
     BY,
     BY_CONSTRUCTION,
+    CAMS,
     COSTLY,
     GUARANTEES,
     METHODS,

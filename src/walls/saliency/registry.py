@@ -25,6 +25,7 @@ PAPERS: list[str] = []  # the eight of the paper's Table 1
 COSTLY: list[str] = []  # more than five passes of the backbone an image
 ZERO: list[str] = []  # zero behind any wall, by construction
 PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of (N, h, w)
+CAMS: list[str] = []  # the others: maps (N, h, w) at **B**
 
 
 def method(
@@ -48,7 +49,13 @@ def method(
         METHODS[name] = function
         BY[name], PASSES[name], GUARANTEES[name] = by, passes, guarantee
         zero = guarantee == BY_CONSTRUCTION
-        marks = ((PAPERS, paper), (COSTLY, costly), (ZERO, zero), (PIXELS, pixels))
+        marks = (
+            (PAPERS, paper),
+            (COSTLY, costly),
+            (ZERO, zero),
+            (PIXELS, pixels),
+            (CAMS, not pixels),
+        )
         for names, marked in marks:
             if marked:
                 names.append(name)
