@@ -6,46 +6,11 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, copy_tree
-from dvc.repo import Repo
+from conftest import ROOT, copy_tree, run
+
+from walls.project.status import disagreeing, stale
 
 pytestmark = pytest.mark.pipeline
-IGNORED = ("data/", "models/", "runs/")  # git doesn't hold them: the lock alone says what they were
-
-
-def stale(folder) -> list[str]:
-    """What isn't as dvc.lock says, a line each: a stage, and the file, parameter or command of its
-    that has changed.
-    """
-    repo = Repo(str(folder))
-    found = []
-    for stage in repo.index.stages:
-        found += [f"{stage.name}: its command has changed"] if stage.changed_stage() else []
-        for item in [*stage.deps, *stage.outs]:
-            for name, state in item.workspace_status().items():
-                if isinstance(state, dict):  # {parameter: state} of params.yaml
-                    found += [
-                        f"{stage.name}: {key} in {name} is {how}" for key, how in state.items()
-                    ]
-                elif state != "deleted" or not name.startswith(IGNORED):
-                    found.append(f"{stage.name}: {name} is {state}")
-    return found
-
-
-def disagreeing(lock: dict) -> list[str]:
-    """Stages that used something else than the stage before them made, by the lock alone."""
-    made = {
-        out["path"]: (name, out["md5"])
-        for name, stage in lock["stages"].items()
-        for out in stage.get("outs", [])
-    }
-    found = []
-    for name, stage in lock["stages"].items():
-        for dep in stage.get("deps", []):
-            maker, digest = made.get(dep["path"], ("", dep["md5"]))
-            if digest != dep["md5"]:
-                found.append(f"{name}: {dep['path']} isn't the one that {maker} made")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +74,19 @@ def test_one_change_without_a_rerun_is_found(project, known, name, old, new, tol
         assert told in stale(project)
     finally:
         file.write_text(before)
+
+
+def test_the_command_says_so_in_seconds(project, known):
+    """Exit code 0 and one line, or 1 and a line for each result that is not of this code."""
+    done = run(project, "python", "-m", "walls", "status", check=False)
+    assert done.returncode == bool(known) and (known or "are of this code" in done.stdout)
+    file = project / "notebooks" / "2_wall.ipynb"
+    before = file.read_text()
+    file.write_text(before.replace("wall", "Wall", 1))
+    done = run(project, "python", "-m", "walls", "status", check=False)
+    file.write_text(before)
+    assert done.returncode == 1 and "wall: notebooks/2_wall.ipynb is modified" in done.stdout
+    assert done.stdout.endswith("Not all results are of this code: `make repro` makes them anew.\n")
 
 
 def test_a_figure_too_many_or_too_few_is_found(project, known):

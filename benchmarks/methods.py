@@ -1,12 +1,13 @@
 """The table of all methods: every method of this project, on networks that people use.
 
-    python showcase/methods/make.py             EfficientNet-Lite0 and [VGG], every method
-    python showcase/methods/make.py --table     methods.csv anew from entries/ alone
+    python -m benchmarks.methods             EfficientNet-Lite0 and [VGG], every method
+    python -m benchmarks.methods --table     methods.csv anew from entries/ alone
 
 EfficientNet-Lite0 sees one of foolbox's twenty photographs, stacked on another; [VGG], trained here
 on drawn animals, the upper rows of twenty validation images. Costly methods take the first few
-images and two controls. Each method is checked by itself and its entry kept, so that a stopped run
-goes on where it was; entries/ may hold other people's as well (CONTRIBUTING.md).
+images and two controls. Each method is checked by itself and its entry kept in
+showcase/methods/entries, so that a stopped run goes on where it was; others' entries may lie there
+as well (CONTRIBUTING.md).
 """
 
 import argparse
@@ -27,7 +28,7 @@ from walls.sanity import entries
 from walls.sanity.check import check
 from walls.sources.packaged import photographs
 
-HERE = Path(__file__).resolve().parent
+HERE = paths.root() / "showcase" / "methods"
 IMAGES, FEW = 20, 6
 LITE, VGG = "efficientnet-lite0", "vgg16, an eighth as wide, on drawn animals"
 
