@@ -122,8 +122,10 @@ def left(tmp_path_factory):
         "seconds": 3.0,
     }
     claim = {
+        "id": claims.CLAIMS[0].id,
         "claim": claims.CLAIMS[0].statement,
         "where": "3.1",
+        "kind": claims.CLAIMS[0].kind,
         "paper": "54",
         "ours": "54",
         "verdict": "holds",

@@ -10,7 +10,7 @@ import torch
 from conftest import copy_tree, run
 from helpers.pages_of_results import README, YOURS
 
-from walls.saliency import activity, maps, methods
+from walls.saliency import activity, maps, registry
 
 SNIPPETS = re.findall(r"```python\n(.*?)```", YOURS, re.DOTALL)
 (FIRST,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -19,8 +19,8 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", YOURS, re.DOTALL)
 @pytest.mark.bulk
 def test_the_readmes_snippets_run(monkeypatch, tmp_path):
     """In order and in one namespace, as a reader would type them."""
-    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
-    monkeypatch.setattr(maps, "METHODS", methods.METHODS)
+    monkeypatch.setitem(registry.METHODS, "MaxCAM", None)  # for as long as this takes
+    monkeypatch.setattr(registry, "CAMS", list(registry.CAMS))
     monkeypatch.chdir(tmp_path)
     namespace: dict = {}
     with contextlib.redirect_stdout(io.StringIO()) as printed:

@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks.cams import Whole
 from walls.base import params
 from walls.network import architecture
-from walls.saliency import methods
+from walls.saliency import methods, registry
 from walls.saliency.activity import activity, upscale
 from walls.saliency.maps import saliency_maps
 
@@ -159,7 +159,8 @@ def test_every_single_layer_method_of_the_library_is_there():
 @pytest.fixture
 def added(monkeypatch):
     """A method of somebody's own, with a setting of its own, for as long as a test takes."""
-    monkeypatch.setitem(methods.METHODS, "PowerCAM", None)
+    monkeypatch.setitem(registry.METHODS, "PowerCAM", None)
+    monkeypatch.setattr(registry, "CAMS", list(registry.CAMS))
 
     @methods.method("PowerCAM")
     def powercam(cut, power: float = 1.0):
@@ -392,9 +393,11 @@ def test_randomcam_depends_on_the_image_alone(tiny):
 def test_images_without_features_have_empty_maps(tiny):
     with torch.no_grad():
         tiny.features[-2].bias[:] = -1e3
-    for name, maps in saliency_maps(
-        tiny, noise(2), list(methods.CAMS), options=steps(2)
-    ).items():
+    found = saliency_maps(tiny, noise(2), list(methods.CAMS), options=steps(2))
+    # The score of a position alone is that of no features, everywhere.
+    alike = found.pop("ReciproCAM").flatten(1)
+    torch.testing.assert_close(alike, alike[:, :1].expand_as(alike))
+    for name, maps in found.items():
         assert (maps == 0).all(), name
 
 

@@ -35,7 +35,8 @@ def test_a_subject(subject):
 
 def test_what_does_not_fit_is_said(capsys):
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    deep = nn.Sequential(*layers, nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)).eval()
+    deep = nn.Sequential(*layers, nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)).eval()
+    deep[4].weight.data *= 50  # far from linear
     images = torch.rand(2, 3, 16, 16)
     found = sections.tried(classes.trained_and_random, deep, images, images)
     assert found is None and sections.shown(classes.wide, found) is None

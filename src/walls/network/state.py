@@ -31,13 +31,13 @@ def differentiable(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
     """The network in evaluation mode, and afterwards in the mode it was in."""
     training = [module for module in network.modules() if module.training]
     for module in training:
         module.training = False
     try:
-        yield
+        yield network
     finally:
         for module in training:
             module.training = True

@@ -58,8 +58,7 @@ def saliency_maps(
     maps = len(images) * len(methods)
     bar = track(total=maps, desc="saliency maps", unit="map", hidden=progress is not None)
     parameter = next(model.parameters())
-    network = differentiable(model)
-    with bar, own_state(parameter.dtype), evaluating(network):
+    with bar, own_state(parameter.dtype), evaluating(differentiable(model)) as network:
         for start in range(0, len(images), batch_size):
             place = slice(start, start + batch_size)
             # A copy: one made in inference mode has no gradients.
