@@ -112,7 +112,7 @@ def test_a_method_moved_to_the_others_leaves_the_tests_green(tmp_path):
     assert f'"{name}"' in file.read_text() and params.read_text() != before
     run(project, "python", "-m", "walls", "params")
     # The whole list, whatever it holds; of `walls check`'s tests, the one that takes it.
-    naming = re.compile(r"methods\.METHODS|methods import METHODS|cams\.methods")
+    naming = re.compile(r"methods\.(METHODS|CAMS)|methods import (METHODS|CAMS)|cams\.methods")
     chosen = "not test_check_command or by_default"
     tests = [path for path in project.glob("tests/*/test_*.py") if naming.search(path.read_text())]
     assert {"test_cams.py", "test_params.py", "test_plots.py"} <= {path.name for path in tests}
