@@ -26,8 +26,8 @@ def ran(text):
     return re.findall(r"^Running stage '(.+)':$", text, re.MULTILINE)
 
 
-def would_run(folder):
-    return ran(run(folder, "dvc", "repro", "--dry").stdout)
+def would_run(folder, *targets):
+    return ran(run(folder, "dvc", "repro", "--dry", *targets).stdout)
 
 
 @pytest.fixture
@@ -118,8 +118,11 @@ def test_the_measured_activity_from_the_maps(smoke):
 def test_another_network_trains_no_finished_one_again(restored):
     """Added to the list, it is trained and evaluated, and what collects all of them runs again."""
     edit(restored, "again: [1]", "again: [1, 2]")
+    assert set(would_run(restored, "train-again")) == {"check", "train-again@2"}
+    # DVC's dry run stops at maps of weights that aren't there yet; its status knows the rest.
+    stale = json.loads(run(restored, "dvc", "status", "--json").stdout)
     added = {"train-again@2", "cams-again@stack-mix-2", "cams-again@stack-gen-2"}
-    assert set(would_run(restored)) == {"check", "paper", "render"} | added
+    assert set(stale) == {"check", "paper"} | added
 
 
 def test_a_further_network_differs_in_its_seed_alone(smoke, monkeypatch):
@@ -241,11 +244,11 @@ def test_unchanged_bytes_stop_a_rerun(smoke, edited, name):
     ],
 )
 def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, message):
-    before = {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")}
+    before = {p: p.stat().st_mtime_ns for p in restored.glob("runs/**/*.ipynb")}
     edit(restored, old, new)
     done = run(restored, "dvc", "repro", check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
-    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/*/*.ipynb")} == before
+    assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/**/*.ipynb")} == before
     assert set(before) == set(executed(restored).values())
 
 
