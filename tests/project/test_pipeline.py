@@ -245,11 +245,11 @@ def test_unchanged_bytes_stop_a_rerun(smoke, edited, name):
 )
 def test_a_wrong_value_stops_the_run_and_touches_nothing(restored, old, new, message):
     before = {p: p.stat().st_mtime_ns for p in restored.glob("runs/**/*.ipynb")}
+    assert set(before) == set(executed(restored).values())
     edit(restored, old, new)
     done = run(restored, "dvc", "repro", check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
     assert {p: p.stat().st_mtime_ns for p in restored.glob("runs/**/*.ipynb")} == before
-    assert set(before) == set(executed(restored).values())
 
 
 def test_a_useless_wall_stops_at_the_check(restored):
