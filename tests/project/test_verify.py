@@ -138,7 +138,7 @@ def test_a_run_agrees_with_itself(other, capsys):
         ("theory", ["Theorem 1: V = 64", "exact"], lambda x: x * (1 + 2e-5), "theory", "Theorem 1"),
         ("theory", ["Lemmas: Lemma 2, normal law", "holds"], False, "theory", "Lemmas"),
         ("theory", ["failed"], ["Lemmas"], "theory", "failed"),
-        ("train", ["masked", "top1"], lambda x: x - 1.01 * span(x), "accuracy", "masked top1"),
+        ("train", ["masked", "top1"], lambda x: x - 0.5, "accuracy", "masked top1"),
         ("train", ["baseline", "images_seen"], 14848, "accuracy", "baseline images_seen"),
     ],
 )
@@ -170,7 +170,7 @@ FAR = 1e6  # stands for just farther than the row's own interval
         (("stack-gen", "ScoreCAM"), {"std": FAR}, {"Table 1"}),
         (("stack-gen", "FEM"), {"mean_raw": -FAR}, {"Table 1"}),
         (("stack-gen", "Opti-CAM"), {"images": -1}, {"Table 1"}),
-        (("stack-gen", "Opti-CAM"), {"empty": 6}, {"Table 1"}),
+        (("stack-gen", "Opti-CAM"), {"empty": 20}, {"Table 1"}),
         (("stack-mix", "uniform map"), {"mean": 0.001}, {"Table 1"}),
         (("stack-mix", "HiResCAM"), {"mean_raw": 1e-9}, {"zeros"}),
         (("stack-mix", "LayerCAM"), {"mean": 0.3}, {"zeros", "Table 1"}),
