@@ -65,9 +65,14 @@ def run(subject: Subject, folder: Path) -> None:
             continue
         began = time.monotonic()
         few = {name: FEW} if name in COSTLY else None
-        more = {} if subject.normalised is None else {"normalised": subject.normalised}
         report = check(
-            subject.network, [name], subject.images, subject.labels, few=few, progress=False, **more
+            subject.network,
+            [name],
+            subject.images,
+            subject.labels,
+            few=few,
+            normalised=subject.normalised,
+            progress=False,
         )
         entries.write(report, folder, subject.name)
         seconds = time.monotonic() - began

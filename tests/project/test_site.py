@@ -11,7 +11,7 @@ import subprocess
 import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
-from helpers.site_pages import CHROMIUM, Parsed
+from helpers.site_pages import CHROMIUM, HEADLESS, Parsed
 
 from walls.project import site
 
@@ -178,14 +178,9 @@ def test_in_a_browser_without_a_network(folder, pages, tmp_path):
     harness = tmp_path / "harness.html"
     harness.write_text(HARNESS % (json.dumps(NAMES), folder.as_uri() + "/"))
     command = [
-        CHROMIUM,
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
+        *HEADLESS,
         "--enable-logging=stderr",
         "--allow-file-access-from-files",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
         f"--user-data-dir={tmp_path / 'profile'}",
         "--virtual-time-budget=20000",
         "--dump-dom",

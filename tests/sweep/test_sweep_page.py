@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, make_tiny
-from helpers.site_pages import CHROMIUM, Parsed
+from helpers.site_pages import CHROMIUM, HEADLESS, Parsed
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -105,12 +105,7 @@ class Browser:
     def __init__(self, url: str, profile):
         (ours, self.pen), (self.eye, theirs) = os.pipe(), os.pipe()
         command = [
-            CHROMIUM,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
+            *HEADLESS,
             f"--user-data-dir={profile}",
             "--remote-debugging-pipe",
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 from walls.base import params, paths, progress
-from walls.base.messages import shown
+from walls.base.messages import reason, shown
 from walls.project import kernel, log, notebooks, stages
 from walls.project.locks import alone
 
@@ -96,10 +96,9 @@ def _require_writable(root: Path) -> None:
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
-            why = error.strerror or type(error).__name__
             raise ValueError(
-                f"{shown(folder)}: can't be written ({why}); takes a checkout that can, such as a "
-                "copy of this one"
+                f"{shown(folder)}: can't be written ({reason(error)}); takes a checkout that can, "
+                "such as a copy of this one"
             ) from None
 
 
