@@ -18,6 +18,7 @@ TAKES = {
     "evaluate": ("WHICH", ["stack-mix or stack-gen", "accelerate launch", "dvc repro"]),
     "summary": ("", ["what the last run found"]),
     "readme": ("", ["README.md, ARTIFACT.md and the showcases"]),
+    "status": ("", ["By dvc.lock's hashes", "Exit code: 0 they are"]),
     "record": ("", ["ARTIFACT.md"]),
     "site": ("", ["into site/"]),
     "pack": ("", ["into dist/"]),

@@ -32,10 +32,11 @@ def would_run(folder, *targets):
 
 @pytest.fixture
 def restored(smoke):
-    """The smoke copy, with params.yaml put back afterwards."""
+    """The smoke copy, with params.yaml put back afterwards, and what a stage that failed took away."""
     before = (smoke / "params.yaml").read_text()
     yield smoke
     (smoke / "params.yaml").write_text(before)
+    run(smoke, "dvc", "checkout")
 
 
 def edit(folder, old, new):

@@ -177,9 +177,12 @@ def _coefficients(model: Classifier, features: Tensor, at_once: int = 100) -> Te
 def _check_head(model: Classifier, features: Tensor, alpha: Tensor, wall: int) -> None:
     """ValueError unless logits = ⟨hw α, mean of **B** over the seen rows⟩ + a constant.
 
-    On the images' features, on these with their channels in reverse order, and on none.
+    On the images' features, on these with their channels in reverse order, on 100 times both with
+    either sign (where a unit behind its bias shows that it isn't linear), and on none.
     """
-    tried = torch.cat([features, features.flip(1), torch.zeros_like(features[:1])])
+    turned = torch.cat([features, features.flip(1)])
+    none = torch.zeros_like(features[:1])
+    tried = torch.cat([turned, 100 * turned, -100 * turned, none])
     linear = tried[:, :, :wall].mean((2, 3)) * features[0, 0].numel() @ alpha.T
     with torch.no_grad():
         left = model.logits(tried) - linear
