@@ -11,7 +11,7 @@ from datetime import date
 import numpy as np
 import torch
 
-from walls.project import log
+from walls.pipeline import log
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:

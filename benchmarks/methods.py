@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from walls.base import files, paths
 from walls.images import loaders, transforms
 from walls.network import checkpoints, zoo
-from walls.project import log
+from walls.pipeline import log
 from walls.saliency.methods import COSTLY, METHODS
 from walls.sanity import entries
 from walls.sanity.check import check

@@ -35,7 +35,7 @@ COUNT = 10
 def run(copy: Path, number: int) -> pd.DataFrame:
     """Train a network in the copy and make its maps, unless that is done; its lines."""
     if number:
-        stages = [f"train-again@{number}"]
+        stages = [f"train-again@masked-{number}"]
         stages += [f"cams-again@{dataset}-{number}" for dataset in PAPER_TABLE]
     else:
         stages = ["train@masked", *(f"cams@{dataset}" for dataset in PAPER_TABLE)]

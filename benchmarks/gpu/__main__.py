@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.gpu import archive, exactness, networks, preset, steps
 from benchmarks.gpu.run import Run, go, table
-from walls.project import log
+from walls.pipeline import log
 
 PACKAGES = ("torch", "torchvision", "numpy", "grad-cam", "torchcam", "timm", "accelerate")
 

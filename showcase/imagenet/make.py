@@ -30,7 +30,7 @@ from timm.data import ImageNetInfo
 
 from walls.base import files, paths
 from walls.base.seeds import stream
-from walls.project import log, notebooks
+from walls.pipeline import log, notebooks
 from walls.sources.imagenet import is_animal
 
 HERE = Path(__file__).resolve().parent

@@ -9,7 +9,7 @@ import pytest
 from conftest import fork, run
 from helpers.processes import family, forget, interrupt, partials, runner, start, wait_for
 
-from walls.project import locks
+from walls.pipeline import locks
 
 pytestmark = pytest.mark.pipeline
 WEIGHTS = "models/masked.safetensors"

@@ -14,7 +14,7 @@ from conftest import ROOT
 from walls.paper import claims, table1
 from walls.paper import ledger as book
 from walls.paper.networks import by_network
-from walls.project import stages
+from walls.pipeline import stages
 
 WALL = {
     "image_rows": 224,

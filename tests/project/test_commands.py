@@ -7,7 +7,8 @@ import tomllib
 import pytest
 from conftest import ROOT, run
 
-from walls.project import commands, runner
+from walls.pipeline import runner
+from walls.project import commands
 
 # Every command, the arguments that its --help names, and some words on each.
 TAKES = {

@@ -12,7 +12,8 @@ from conftest import ROOT
 from helpers.pages_of_results import ARTIFACT, PRESETS, README, YOURS, block, cells, committed
 
 from walls.network import architecture, geometry
-from walls.project import documents, estimates, stages
+from walls.pipeline import stages
+from walls.project import documents, estimates
 from walls.saliency import methods
 from walls.sources import imagenet
 

@@ -8,7 +8,7 @@ import torch
 from conftest import ROOT, run
 from helpers.pages_of_results import ARTIFACT, block, cells, committed
 
-from walls.project.log import digest, executed, machine, os
+from walls.pipeline.log import digest, executed, machine, os
 
 
 @pytest.mark.pipeline

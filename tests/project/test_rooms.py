@@ -21,6 +21,7 @@ ROOMS = (
     "theory",
     "sweep",
     "paper",
+    "pipeline",
     "project",
 )
 MODULES = sorted(file for file in WALLS.rglob("*.py") if file.parent != WALLS)

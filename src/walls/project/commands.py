@@ -27,7 +27,7 @@ photograph. Exit code: 0 done, 1 something can't be read, isn't known, or doesn'
 
 
 def run(asked: argparse.Namespace) -> None:
-    from walls.project import runner
+    from walls.pipeline import runner
 
     runner.run(asked.stage)
 
@@ -57,7 +57,7 @@ def evaluate(asked: argparse.Namespace) -> None:
 
 
 def unlock(asked: argparse.Namespace) -> None:
-    from walls.project import locks
+    from walls.pipeline import locks
 
     locks.unlock()
 

@@ -16,7 +16,7 @@ import pandas as pd
 from walls.base import params, paths
 from walls.base.files import whole
 from walls.paper.claims import by_id
-from walls.project import log
+from walls.pipeline import log
 from walls.sanity.controls import CONTROLS
 
 DOCUMENTS = ("README.md", "ARTIFACT.md", "docs/presets.md")

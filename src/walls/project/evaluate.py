@@ -7,7 +7,7 @@ from walls.base import params, paths
 from walls.base.messages import shown
 from walls.images import stacked
 from walls.network import checkpoints, geometry
-from walls.project.locks import alone
+from walls.pipeline.locks import alone
 from walls.saliency import evaluation
 from walls.saliency.processes import launched
 

@@ -1,7 +1,7 @@
 """What the last run found and took, for those who read no notebook: a few lines in the terminal."""
 
 from walls.base import paths
-from walls.project import log
+from walls.pipeline import log
 from walls.project.documents import dead_zone_words, headlines, metrics, verdicts_words
 
 

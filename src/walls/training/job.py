@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from walls.base import paths, seeds
+from walls.base import normalisation, paths, seeds
 from walls.images import loaders, reading, transforms
 from walls.network import architecture, classifier, geometry
 from walls.network.classifier import Classifier
@@ -19,7 +19,17 @@ from walls.training.settings import Model, Train
 
 WHICH = ("masked", "baseline")
 # Besides this one, the modules that the weights follow from.
-MODULES = (architecture, classifier, geometry, loaders, loop, reading, seeds, transforms)
+MODULES = (
+    architecture,
+    classifier,
+    geometry,
+    loaders,
+    loop,
+    normalisation,
+    reading,
+    seeds,
+    transforms,
+)
 
 
 class Job(NamedTuple):

@@ -1,6 +1,6 @@
 """The kernel that a stage's notebook runs in: this very Python, whatever kernels a user has.
 
-python -m walls.project.kernel -f CONNECTION_FILE
+python -m walls.pipeline.kernel -f CONNECTION_FILE
 """
 
 import json

@@ -14,8 +14,8 @@ import nbformat
 
 from walls.base import params, paths, progress
 from walls.base.messages import reason, shown
-from walls.project import kernel, log, notebooks, stages
-from walls.project.locks import alone
+from walls.pipeline import kernel, log, notebooks, stages
+from walls.pipeline.locks import alone
 
 NOTEBOOKS = {
     "theory": "1_theory",

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from walls.base import files, paths
-from walls.project import stages
+from walls.pipeline import stages
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "pandas", "dvc", "papermill")
 

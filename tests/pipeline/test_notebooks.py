@@ -9,7 +9,7 @@ from conftest import ROOT
 from helpers.imports import notebook_source
 
 from walls.base import params
-from walls.project import log, runner
+from walls.pipeline import log, runner
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from walls.base import params
 from walls.images import stacked, transforms
 from walls.network import checkpoints
-from walls.project.log import executed
+from walls.pipeline.log import executed
 from walls.training import job
 
 pytestmark = pytest.mark.pipeline
@@ -119,10 +119,10 @@ def test_the_measured_activity_from_the_maps(smoke):
 def test_another_network_trains_no_finished_one_again(restored):
     """Added to the list, it is trained and evaluated, and what collects all of them runs again."""
     edit(restored, "again: [1]", "again: [1, 2]")
-    assert set(would_run(restored, "train-again")) == {"check", "train-again@2"}
+    assert set(would_run(restored, "train-again")) == {"check", "train-again@masked-2"}
     # DVC's dry run stops at maps of weights that aren't there yet; its status knows the rest.
     stale = json.loads(run(restored, "dvc", "status", "--json").stdout)
-    added = {"train-again@2", "cams-again@stack-mix-2", "cams-again@stack-gen-2"}
+    added = {"train-again@masked-2", "cams-again@stack-mix-2", "cams-again@stack-gen-2"}
     assert set(stale) == {"check", "paper"} | added
 
 
@@ -162,7 +162,7 @@ def test_another_wall_reruns_what_follows_from_it(restored):
     run(restored, "dvc", "repro", "wall")
     expected = {
         "train@masked",
-        "train-again@1",
+        "train-again@masked-1",
         "stacks",
         "cams@stack-mix",
         "cams@stack-gen",

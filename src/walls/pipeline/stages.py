@@ -36,21 +36,21 @@ def every(root: Path) -> dict[str, dict[str, object]]:
 def folder(stage: str) -> str:
     """The folder below `runs/` that a stage writes: `train@masked` has train-masked.
 
-    Those of further networks share one: `train-again@1` has again/train-masked-1.
+    Those of further networks share one: `train-again@masked-1` has again/train-masked-1.
     """
     name, _, member = stage.partition("@")
     if name.endswith(AGAIN):
-        return f"again/{name.removesuffix(AGAIN)}-{_member(name, member)}"
+        return f"again/{name.removesuffix(AGAIN)}-{member}"
     return stage.replace("@", "-")
 
 
 def notebook(stage: str, source: str) -> str:
     """The file of a stage's executed notebook, of the notebook `source` (without its ending).
 
-    `train@masked` leaves 4_train-masked.ipynb, `train-again@1` 4_train-masked-1.ipynb.
+    `train@masked` leaves 4_train-masked.ipynb, `train-again@masked-1` 4_train-masked-1.ipynb.
     """
-    name, _, member = stage.partition("@")
-    return f"{source}-{_member(name, member)}.ipynb" if member else f"{source}.ipynb"
+    member = stage.partition("@")[2]
+    return f"{source}-{member}.ipynb" if member else f"{source}.ipynb"
 
 
 def left(root: Path) -> Iterator[Path]:
@@ -59,11 +59,6 @@ def left(root: Path) -> Iterator[Path]:
     for path in sorted((root / "runs" / "again").glob("*-*")):
         if path.is_dir() and path.name not in asked:
             yield path
-
-
-def _member(name: str, member: str) -> str:
-    """Of which network, in the names of files: the masked one alone is trained again."""
-    return f"masked-{member}" if name == f"train{AGAIN}" else member
 
 
 def _values(values: object, content: object) -> list:
