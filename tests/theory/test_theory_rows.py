@@ -1,6 +1,7 @@
 """The rows and curves that notebook 1 shows: of the formulas, and failing where a formula is wrong."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +132,19 @@ def test_rows_are_written_and_shown(tmp_path: Path, capsys):
     results.show(rows)
     shown = "difference errors holds exact one < 1e-8 1.2 True - two - - False 0.123"
     assert capsys.readouterr().out.split() == shown.split()
+
+
+def test_a_table_opens_under_a_line_that_says_how_many_hold():
+    one = {"a": {"difference": 3e-9, "errors": 1.2, "holds": True}}
+    two = {"b": {"difference": 2e-5, "holds": True}, "c < d": {"errors": 5.0, "holds": False}}
+    shown = results.Checks("Two", two)
+    assert repr(shown).splitlines()[0] == "Two: 1 of 2 checks hold; not: c < d"
+    opened = shown._repr_html_()
+    assert opened.startswith("<details><summary>Two: 1 of 2 checks hold; not: c &lt; d</summary>")
+    assert re.findall(r"<th>(.*?)</th>", opened)[-2:] == ["b", "c &lt; d"]
+    every = results.Overview({"One": one, "Two": two})
+    assert repr(every).splitlines()[0].startswith("All sections: 2 of 3 checks hold; not: Two: c < d")
+    lines = [line.split() for line in repr(every).splitlines()[1:]]
+    assert lines[0] == ["checks", "hold", "difference", "errors"]
+    assert lines[1] == ["One", "1", "1", "<", "1e-8", "1.2"]
+    assert lines[2] == ["Two", "2", "1", "<", "1e-4", "5"]

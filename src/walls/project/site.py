@@ -86,8 +86,14 @@ class Renderer(IPythonRenderer):
         return f'<span class="long">{formula}</span>' if len(plain(formula)) > 24 else formula
 
     def block_math(self, body: str) -> str:
-        """A displayed formula; a block of its own, so that it scrolls where it is too wide."""
-        return f'<span class="display" tabindex="0">{mathml(body, display=True)}</span>'
+        """A displayed formula; a block of its own, so that it scrolls where it is too wide.
+
+        Its number, a `\\tag`, stands beside it.
+        """
+        number = re.search(r"\\tag\{(\w+)\}", body)
+        formula = mathml(body.replace(number[0], "") if number else body, display=True)
+        beside = f'<span class="number">({number[1]})</span>' if number else ""
+        return f'<span class="display" tabindex="0">{formula}{beside}</span>'
 
     def latex_environment(self, name: str, body: str) -> str:
         """A displayed environment."""

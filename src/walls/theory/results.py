@@ -5,11 +5,13 @@ Every statement of the theory is computed two independent ways and compared. A c
 relative for algebra in float64; four standard errors for means over draws.
 """
 
+import html
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from walls.base import files
 from walls.theory.formulas import Array
@@ -19,11 +21,50 @@ EXACT = 1e-12
 ERRORS = 4.0
 
 
-def show(rows: Rows) -> None:
-    """Print the rows with three significant digits, so that processors agree on the text.
+class Checks:
+    """A section's rows as a notebook shows them: a line, which opens the table on request."""
 
-    `difference` is printed as the power of ten that it stays below, `errors` (standard errors) with
-    two digits.
+    def __init__(self, section: str, rows: Rows):
+        self.section, self.rows = section, rows
+
+    def __repr__(self) -> str:
+        return f"{_count(self.section, self.rows)}\n{text(self.rows)}"
+
+    def _repr_html_(self) -> str:
+        return _opens(_count(self.section, self.rows), table(self.rows))
+
+
+class Overview:
+    """All sections, one a row, as a notebook shows them: a line, which opens the table on request.
+
+    `difference`, `errors`: the largest of the section's rows.
+    """
+
+    def __init__(self, found: dict[str, Rows]):
+        self.every = {
+            f"{name}: {key}": row for name, one in found.items() for key, row in one.items()
+        }
+        self.rows: Rows = {
+            name: {
+                "checks": len(rows),
+                "hold": sum(row["holds"] for row in rows.values()),
+                "difference": _largest(rows, "difference"),
+                "errors": _largest(rows, "errors"),
+            }
+            for name, rows in found.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"{_count('All sections', self.every)}\n{text(self.rows)}"
+
+    def _repr_html_(self) -> str:
+        return _opens(_count("All sections", self.every), table(self.rows))
+
+
+def table(rows: Rows) -> pd.DataFrame:
+    """The rows as text with three significant digits, so that processors agree on it.
+
+    `difference` is the power of ten that it stays below, `errors` (standard errors) has two digits.
     """
 
     def cell(name: str, value: float | bool | str | None) -> str:
@@ -34,15 +75,41 @@ def show(rows: Rows) -> None:
         return f"{value:.2g}" if name.startswith("errors") else f"{value:.3g}"
 
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = [
-        ["", *names],
-        *([key, *(cell(n, row.get(n)) for n in names)] for key, row in rows.items()),
+    cells = [[cell(name, row.get(name)) for name in names] for row in rows.values()]
+    return pd.DataFrame(cells, index=list(rows), columns=names)
+
+
+def text(rows: Rows) -> str:
+    """`table` in lines, its columns flush left."""
+    found = table(rows)
+    lines = [
+        ["", *found.columns],
+        *([key, *line] for key, line in zip(found.index, found.values, strict=True)),
     ]
-    widths = [max(len(line[column]) for line in table) for column in range(len(names) + 1)]
-    for line in table:
-        print(
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
-        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(one.ljust(width) for one, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def show(rows: Rows) -> None:
+    """Print the rows."""
+    print(text(rows))
+
+
+def _count(section: str, rows: Rows) -> str:
+    failed = [name for name, row in rows.items() if not row["holds"]]
+    said = f"{section}: {len(rows) - len(failed)} of {len(rows)} checks hold"
+    return said + (f"; not: {', '.join(failed)}" if failed else "")
+
+
+def _largest(rows: Rows, name: str) -> float | None:
+    return max((row[name] for row in rows.values() if row.get(name) is not None), default=None)
+
+
+def _opens(line: str, content: pd.DataFrame) -> str:
+    return f"<details><summary>{html.escape(line)}</summary>{content.to_html(border=0)}</details>"
 
 
 def write(found: dict[str, Rows], path: Path) -> str:
