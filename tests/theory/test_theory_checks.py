@@ -43,21 +43,21 @@ def chebyshev():
 
 SECTIONS = {
     "Model": lambda: model_checks.network(*CNN, DRAWS, 0),
-    "Lemmas": lambda: model_checks.lemmas(IMAGE[:3, :3], 0.7, DRAWS, 0),
-    "Proposition 1": lambda: model_checks.proposition_1(*CNN, 0),
-    "Definitions": lambda: definition_checks.definitions(*CNN, 3, filters=4),
-    "Definition 6": lambda: definition_checks.opticam(*CNN, 0),
     "Figure 3": lambda: definition_checks.figure_3(*CNN, 8, 2, 1)[1],
+    "Proposition 1": lambda: model_checks.proposition_1(*CNN, 0),
     "Given the filters": lambda: theorem_checks.given_filters(*CNN, DRAWS, 1),
     "Theorem 1": theorem_1,
     "Chebyshev": chebyshev,
     "Large V": theorem_checks.large_v,
-    "Other weights": lambda: theorem_checks.other_weights(*CNN, DRAWS, 0),
-    "Depth": lambda: theorem_checks.depths(*CNN, DRAWS, 0)[0],
     "Predicted class": lambda: class_checks.predicted_class(*CNN, DRAWS, 0)[0],
     "Global pooling": lambda: class_checks.pooling_heads(IMAGE, 0.7, 500, 0),
     "Beyond GradCAM": lambda: method_checks.beyond_gradcam(*CNN, DRAWS, 4, filters=3)[0],
     "AblationCAM's tail": lambda: method_checks.beyond_gradcam(*CNN, 20_000, 4, filters=3)[1],
+    "Lemmas": lambda: model_checks.lemmas(IMAGE[:3, :3], 0.7, DRAWS, 0),
+    "Definitions": lambda: definition_checks.definitions(*CNN, 3, filters=4),
+    "Definition 6": lambda: definition_checks.opticam(*CNN, 0),
+    "Other weights": lambda: theorem_checks.other_weights(*CNN, DRAWS, 0),
+    "Depth": lambda: theorem_checks.depths(*CNN, DRAWS, 0)[0],
     "Slips": lambda: slips.slips(*CNN, 0),
 }
 
