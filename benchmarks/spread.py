@@ -161,6 +161,7 @@ def sources_commit() -> str:
     sources = [
         "src",
         ":!src/walls/project",
+        ":!src/walls/pipeline",
         "notebooks",
         "dvc.yaml",
         "params.yaml",

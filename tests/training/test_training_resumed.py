@@ -9,15 +9,18 @@ import torch
 from conftest import ROOT, run
 from helpers.imports import closure
 from helpers.training_runs import (
+    SETTINGS,
     drawn_images,
     equal,
     fit,
+    network,
     plain_images,
     plain_run,
 )
 from PIL import Image
 
 from walls.training import job, loop
+from walls.training.settings import Train
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +207,20 @@ def test_the_checkpoints_name_stands_for_all_the_code(images, tmp_path, monkeypa
             patch.setattr(module, "__file__", str(code))
             assert job.resume_folder(images[0]).name != name, module
     assert job.resume_folder(images[0]).name == name
+
+
+def test_a_look_at_a_training_changes_nothing_of_it(images, tmp_path):
+    """Whoever watches may draw at random and put the network into evaluation mode meanwhile."""
+    plain, _, _ = fit(images, tmp_path / "plain", epochs=2)
+    model, seen = network(), []
+
+    def watch(steps):
+        torch.manual_seed(5)
+        model.eval()
+        seen.append((steps, model(torch.rand(1, 3, 128, 128)).sum().item()))
+        model.train()
+
+    settings = Train(**(SETTINGS | {"epochs": 2}))
+    loop.train(model, *images, settings, tmp_path / "watched", watch)
+    assert [steps for steps, _ in seen] == list(range(7))  # 3 steps an epoch, and before them
+    assert len({value for _, value in seen}) == 7 and equal(plain, model)

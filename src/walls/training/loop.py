@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -27,15 +27,18 @@ def train(
     val_set: loaders.Images,
     settings: Train,
     resume: Path,
+    watch: Callable[[int], None] | None = None,
 ) -> tuple[pd.DataFrame, dict]:
     """Train `model` in place; return its history and its record.
 
     History, a row per epoch: epoch, train_loss (mean over the epoch), top1, top5 (on `val_set`, in
     [0, 1]). Record: what `auto` resolved to (precision, device) and the images seen. `resume`: the
-    folder of this run's checkpoints. train.batch_size is the batch of all processes together: they
-    and one alone take the same steps (but for batch norm, whose statistics are of a process's
-    share, and dropout). Trains in the parameters' own type, so a float64 model in float64. Raises
-    ValueError where the loss stops being finite, naming the step, in every process alike.
+    folder of this run's checkpoints. `watch` is told how many steps were taken, before the first
+    and after each; it may look at `model` and draw at random, and leaves it in training mode.
+    train.batch_size is the batch of all processes together: they and one alone take the same steps
+    (but for batch norm, whose statistics are of a process's share, and dropout). Trains in the
+    parameters' own type, so a float64 model in float64. Raises ValueError where the loss stops
+    being finite, naming the step, in every process alike.
     """
     # Precision is torch's own, not accelerate's, which fixes it for a whole session and refuses
     # float16 on a CPU.
@@ -64,6 +67,8 @@ def train(
         unit="step",
         hidden=rank > 0,
     )
+    if watch and not history:
+        _look(watch, 0)
     for epoch in left:
         # Dropout's randomness depends on the epoch and the process alone, so a resumed epoch is the
         # same epoch.
@@ -73,6 +78,8 @@ def train(
         for number in range(1, steps + 1):
             losses.append(step(batches))
             bar.update()
+            if watch:
+                _look(watch, (epoch - 1) * steps + number)
             # Not at every step: a look at the loss waits for the device.
             if number % 50 == 0 or number == steps:
                 _require_finite(losses, epoch)
@@ -294,6 +301,12 @@ def _require_finite(losses: list[Tensor], epoch: int) -> None:
         raise ValueError(
             f"the loss is not finite from step {first} of epoch {epoch} on; takes a lower train.lr"
         )
+
+
+def _look(watch: Callable[[int], None], steps: int) -> None:
+    """Let it look, whatever it draws: dropout goes on where it was."""
+    with torch.random.fork_rng():
+        watch(steps)
 
 
 def _machine(device: torch.device, ranks: int, precision: str) -> str:
