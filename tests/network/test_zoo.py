@@ -69,6 +69,8 @@ def test_packaged_networks_know_the_photographs(name, size, least):
     assert (named.recipe.mean, named.recipe.std) == ((0.5,) * 3, (0.5,) * 3)
     assert images.shape == (20, 3, size, size) and right(named, images, labels) >= least
     assert names[0] == named.classes[243] == "bull mastiff"
+    first = packaged.photographs("packaged", named.recipe, 3)
+    assert torch.equal(first[0], images[:3]) and first[1:] == (labels[:3], names)
 
 
 def test_swapped_colours_and_another_normalisation_are_seen(lite):

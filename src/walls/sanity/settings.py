@@ -18,6 +18,10 @@ class Networks(Section):
         list[Text],
     )
     images: takes("packaged, or a folder of photographs CLASS/*.jpg", Text)
+    photographs: takes(
+        "a whole number of photographs, 2 or more, or null for all",
+        Annotated[int, Field(ge=2, le=10**6)] | None,
+    ) = None
     seen_rows: takes(
         "a number of image rows that the network sees, or null to stack two whole photographs",
         Annotated[int, Field(ge=1, le=4096)] | None,

@@ -15,12 +15,14 @@ NAME = re.compile(r"imagenet_(\d+)_(\d+)\.jpg")
 TAKES = "takes a folder of photographs, or one of folders CLASS/*.jpg"
 
 
-def photographs(images: str, recipe: Recipe) -> tuple[Tensor, list[int] | None, list[str]]:
+def photographs(
+    images: str, recipe: Recipe, count: int | None = None
+) -> tuple[Tensor, list[int] | None, list[str]]:
     """Photographs as a network takes them: (N, 3, H, W), normalised; labels; classes' names.
 
     `images`: "packaged", foolbox's (512 × 512 pixels, labels as ImageNet's), a folder CLASS/*.jpg,
     whose labels count its sorted classes, or a folder *.jpg, whose classes nobody tells: labels
-    None, no names. Scaled and cropped as the recipe says.
+    None, no names. Scaled and cropped as the recipe says. `count`: the first so many alone.
     Raises ValueError where foolbox isn't installed, the folder holds nothing, or a file no image.
     """
     labels: list[int] | None
@@ -30,8 +32,8 @@ def photographs(images: str, recipe: Recipe) -> tuple[Tensor, list[int] | None, 
         names = [imagenet_classes()[label] for label in labels]
     else:
         paths, labels, names = _folder(Path(images).expanduser())
-    pictures = torch.stack([recipe.image(decode(path)) for path in paths])
-    return recipe.normalise(pictures), labels, names
+    pictures = torch.stack([recipe.image(decode(path)) for path in paths[:count]])
+    return recipe.normalise(pictures), None if labels is None else labels[:count], names
 
 
 def _folder(folder: Path) -> tuple[list[Path], list[int] | None, list[str]]:
