@@ -1,0 +1,254 @@
+"""Why three methods differ from the paper's Table 1: EigenCAM, ScoreCAM and Opti-CAM, one experiment each.
+
+    python -m benchmarks.why                        EigenCAM and Opti-CAM on this run's networks
+    python -m benchmarks.why --parts scorecam       six trainings, resumable: hours on two cores
+    python -m benchmarks.why --images 6 --folder FOLDER      a rehearsal
+
+Writes benchmarks/why.csv, a row per measurement, and the page benchmarks/why.md from it. Reads what the
+stages wall, data, train and stacks left here.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from benchmarks.measure import hardware
+from benchmarks.spread import sources_commit
+from walls.base import params, paths
+from walls.base.progress import track
+from walls.images import stacked
+from walls.images.transforms import normalise
+from walls.network import checkpoints
+from walls.network.classifier import Classifier
+from walls.paper.table1 import PAPER_TABLE
+from walls.saliency import opticam
+from walls.saliency.activity import measured
+from walls.saliency.maps import saliency_maps
+from walls.training import job
+
+HERE = Path(__file__).resolve().parent
+CHANNELS = 256  # of the paper's features, more than their 14 × 14 positions
+RATES, STEPS = (0.01, 0.1, 1.0), (10, 50, 200)
+WIDTHS = (0.125, 0.25, 0.5)
+IMAGES = {"eigencam": 100, "opticam": 30, "scorecam": 30}
+
+
+def projection(features: Tensor, channels: int) -> Tensor:
+    """EigenCAM's sums before the ReLU, as pytorch-grad-cam has them (numpy's SVD): (N, h, w).
+
+    The features' h·w points of C coordinates, centred, on their first right singular vector, with
+    zero channels added up to `channels`: these change neither a distance nor an axis.
+    """
+    n, _, h, w = features.shape
+    points = features.flatten(2).transpose(1, 2)
+    points = points - points.mean(1, keepdim=True)
+    points = nn.functional.pad(points, (0, max(0, channels - points.shape[2])))
+    found = [one @ np.linalg.svd(one, full_matrices=True)[2][0] for one in points.numpy()]
+    return torch.from_numpy(np.stack(found)).view(n, h, w)
+
+
+def eigencam(model: Classifier, images: Tensor, dataset: str, network: int) -> list[dict]:
+    """µ×100 with the features as they are, a tall matrix, and with zero channels, a wide one.
+
+    `away`: the share of images whose axis points away from the features, whose sums with the mean
+    activation of a position are then below 0.
+    """
+    features = torch.cat([model.features(one) for one in images.split(16)])
+    size, zone = (images.shape[2], images.shape[3]), model.zone(images.shape[2])
+    rows = []
+    for setting, channels in (("as it is", 0), (f"{CHANNELS} channels", CHANNELS)):
+        sums = projection(features, channels)
+        away = ((sums * features.mean(1)).sum((1, 2)) < 0).double().mean()
+        mu = 100 * measured(sums.relu(), size, zone)[0]
+        row = {"part": "eigencam", "dataset": dataset, "setting": setting, "network": network}
+        rows.append(row | _spread(mu) | {"away": 100 * float(away)})
+    return rows
+
+
+def opti_cam(model: Classifier, images: Tensor, dataset: str) -> list[dict]:
+    """µ×100 and the average drop of Opti-CAM by learning rate and steps, the settings it is tuned in."""
+    size, zone = (images.shape[2], images.shape[3]), model.zone(images.shape[2])
+    targets = model.scores([images]).argmax(1)
+    rows = []
+    for lr, steps in track([(lr, steps) for lr in RATES for steps in STEPS], desc="Opti-CAM"):
+        options = {"Opti-CAM": {"lr": lr, "steps": steps}}
+        maps = saliency_maps(model, images, ["Opti-CAM"], targets, options=options, progress=_quiet)
+        drop = opticam.average_drop(model, images, maps["Opti-CAM"], targets)
+        mu = 100 * measured(maps["Opti-CAM"], size, zone)[0]
+        row = {"part": "opticam", "dataset": dataset, "setting": f"lr {lr:g}, {steps} steps"}
+        rows.append(row | _spread(mu) | {"drop": drop["average_drop"]})
+    return rows
+
+
+def score_cam(width: float, batch_norm: bool, pictures: dict[str, Tensor]) -> list[dict]:
+    """ScoreCAM's µ×100 on a masked [VGG] of that width, trained as params.yaml says otherwise."""
+    p = params.load()
+    settings = p.model.model_copy(update={"width": width, "batch_norm": batch_norm})
+    own = job.job("masked", p.seed, p.image_size, p.data.classes, settings, p.train)
+    history, _ = job.train(own.network, own.train_set, own.val_set, p.train, own.resume)
+    setting = f"width {width:g}, {'with' if batch_norm else 'without'} batch norm"
+    rows = []
+    with torch.no_grad():
+        for dataset, images in pictures.items():
+            maps = saliency_maps(own.network, images, ["ScoreCAM", "GradCAM"])
+            zone = own.network.zone(images.shape[2])
+            for method, raw in maps.items():
+                mu = 100 * measured(raw, (images.shape[2], images.shape[3]), zone)[0]
+                row = {"part": "scorecam", "dataset": dataset, "setting": f"{method}, {setting}"}
+                rows.append(row | _spread(mu) | {"top1": 100 * float(history["top1"].iloc[-1])})
+    return rows
+
+
+def page(table: pd.DataFrame, commit: str) -> str:
+    """The parts that were measured, each with what it settles."""
+    sections = []
+    if len(own := table[table["part"] == "eigencam"]):
+        sections.append(_eigencam_section(own))
+    if len(own := table[table["part"] == "opticam"]):
+        sections.append(_opticam_section(own))
+    if len(own := table[table["part"] == "scorecam"]):
+        sections.append(_scorecam_section(own))
+    missing = [part for part in IMAGES if part not in set(table["part"])]
+    if missing:
+        sections.append(f"Not measured yet: {', '.join(missing)}.")
+    return f"""# Why three methods differ from the paper's table
+
+`python -m benchmarks.why` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}", f"numpy {np.__version__}")}.
+µ×100, mean ± standard deviation over images.
+
+{(chr(10) * 2).join(sections)}
+"""
+
+
+def _eigencam_section(own: pd.DataFrame) -> str:
+    rows = []
+    for dataset in PAPER_TABLE:
+        for setting in own["setting"].unique():
+            part = own[(own["dataset"] == dataset) & (own["setting"] == setting)]
+            mean, std = _pooled(part)
+            away = f"{part['away'].mean():.0f}%"
+            rows.append([dataset.upper(), setting, f"{mean:.1f} ± {std:.1f}", away])
+        mean, std = PAPER_TABLE[dataset]["EigenCAM"]
+        rows.append([dataset.upper(), "the paper", f"{mean:.1f} ± {std:.1f}", ""])
+    shown = pd.DataFrame(rows, columns=["dataset", "features", "EigenCAM", "away"])
+    return f"""## EigenCAM: a sign that the shape of a matrix decides
+
+EigenCAM projects the centred features on their first singular vector, and the ReLU keeps one side. Which side is up to the SVD
+routine: pytorch-grad-cam takes the vector as LAPACK returns it. The paper's features are 196 positions × {CHANNELS} channels, a wide
+matrix; here they are 196 × 32, a tall one, for which LAPACK goes another way. Zero channels beside the 32 change no distance and no
+axis, only the shape:
+
+{shown.to_markdown(index=False)}
+
+`away`: how many images' axis points away from the features. Over {own["network"].nunique()} networks. What looked like a property of the
+trained networks is one of the routine: EigenCAM without a rule for its sign is not one method."""
+
+
+def _opticam_section(own: pd.DataFrame) -> str:
+    rows = []
+    for setting in own["setting"].unique():
+        row = [setting]
+        for dataset in PAPER_TABLE:
+            one = own[(own["dataset"] == dataset) & (own["setting"] == setting)].iloc[0]
+            row += [f"{one['mean']:.1f} ± {one['std']:.1f}", f"{one['drop']:.1f}"]
+        rows.append(row)
+    columns = ["setting"]
+    for dataset in PAPER_TABLE:
+        columns += [f"µ×100, {dataset.upper()}", "average drop (%)"]
+    shown = pd.DataFrame(rows, columns=columns)
+    first = own[own["dataset"] == next(iter(PAPER_TABLE))]
+    least = first.loc[first["drop"].idxmin()]
+    return f"""## Opti-CAM: µ goes with how far it is tuned
+
+The paper tunes the learning rate and the number of steps to a low average drop; the drop of its own setting is not given. On the first
+{int(own["maps"].max())} images of each dataset, one network:
+
+{shown.to_markdown(index=False)}
+
+From a uniform start, whose map is spread over every position, µ changes with the setting by {first["mean"].max() - first["mean"].min():.0f} points
+({first["mean"].min():.1f} to {first["mean"].max():.1f} on {first["dataset"].iloc[0].upper()}); the least drop is at {least["setting"]}, with µ×100 = {least["mean"]:.1f}.
+The paper has {PAPER_TABLE["stack-mix"]["Opti-CAM"][0]} and {PAPER_TABLE["stack-gen"]["Opti-CAM"][0]}."""
+
+
+def _scorecam_section(own: pd.DataFrame) -> str:
+    shown = own[["setting", "dataset", "mean", "std", "top1"]]
+    return f"""## ScoreCAM: width and batch norm
+
+The masked network trained anew, as `params.yaml` says but for its width and batch norm, one training each:
+
+{shown.to_markdown(index=False, floatfmt=".1f")}
+
+The paper's network has width 1 and no batch norm: {PAPER_TABLE["stack-mix"]["ScoreCAM"][0]} and {PAPER_TABLE["stack-gen"]["ScoreCAM"][0]}."""
+
+
+def _spread(mu: Tensor) -> dict:
+    """Mean, standard deviation and number of the maps that are not zero."""
+    values = mu[torch.isfinite(mu)].double().numpy()
+    return {"mean": values.mean(), "std": values.std(ddof=1), "maps": len(values)}
+
+
+def _pooled(part: pd.DataFrame) -> tuple[float, float]:
+    """Mean and standard deviation over all images of several networks, from each one's."""
+    n, mean = part["maps"].sum(), np.average(part["mean"], weights=part["maps"])
+    squares = (
+        (part["maps"] - 1) * part["std"] ** 2 + part["maps"] * (part["mean"] - mean) ** 2
+    ).sum()
+    return float(mean), float(np.sqrt(squares / (n - 1)))
+
+
+def _quiet(_: int) -> None:
+    pass
+
+
+def _pictures(count: int) -> dict[str, Tensor]:
+    size, found = params.load().image_size, {}
+    for dataset in PAPER_TABLE:
+        images = stacked.read(paths.runs("stacks"), dataset, size)[1][:count]
+        found[dataset] = normalise(images, torch.float32)
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Measure the parts asked for, and write the page of all that are in the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.why", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--parts", nargs="+", choices=IMAGES, default=["eigencam", "opticam"])
+    parser.add_argument("--images", type=int, help="of each dataset; default: 100, 30 and 30")
+    parser.add_argument("--folder", type=Path, default=HERE, help="where the page goes")
+    given = parser.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    file = given.folder / "why.csv"
+    again, rows = params.load().train.again, []
+    with torch.no_grad():
+        if "eigencam" in given.parts:
+            for network in (0, *again):
+                model = checkpoints.load(paths.weights("masked", network)).eval()
+                for dataset, images in _pictures(given.images or IMAGES["eigencam"]).items():
+                    rows += eigencam(model, images, dataset, network)
+        if "opticam" in given.parts:
+            model = checkpoints.load(paths.weights("masked")).eval()
+            for dataset, images in _pictures(given.images or IMAGES["opticam"]).items():
+                rows += opti_cam(model, images, dataset)
+    if "scorecam" in given.parts:
+        for width in WIDTHS:
+            for batch_norm in (True, False):
+                rows += score_cam(width, batch_norm, _pictures(given.images or IMAGES["scorecam"]))
+    table = pd.DataFrame(rows)
+    if file.is_file():
+        before = pd.read_csv(file)
+        table = pd.concat([before[~before["part"].isin(given.parts)], table])
+    table.round(4).to_csv(file, index=False, lineterminator="\n")
+    text = page(table, sources_commit())
+    (given.folder / "why.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
