@@ -54,12 +54,18 @@ def under(
 
 
 def means(table: pd.DataFrame) -> str:
-    """Mean µ×100 of `under`'s table as text: a method per row, a control per column, in order."""
+    """Mean µ×100 of `under`'s table as text: a method per row, a control per column, in order.
+
+    Below it, for how many images the predicted class isn't the same under every control.
+    """
     if table.empty:
         return "No control: it is of the first network alone, by methods that cost little."
     mu = 100 * table.groupby(["method", "control"], sort=False)["mu"].mean().unstack()
     order = {"index": table["method"].unique(), "columns": table["control"].unique()}
-    return mu.reindex(**order).rename_axis(index=None, columns=None).round(1).to_string()
+    text = mu.reindex(**order).rename_axis(index=None, columns=None).round(1).to_string()
+    classes = table.groupby("image")["predicted"].nunique()
+    said = f"Another hidden part changes the predicted class of {(classes > 1).sum()}"
+    return f"{text}\n{said} of {len(classes)} images."
 
 
 def where(
