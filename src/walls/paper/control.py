@@ -71,8 +71,8 @@ def tabulate(found: Control, seed: int = 0) -> pd.DataFrame:
         classes = group.drop_duplicates("image").set_index("image")["class"].loc[mu.index]
         for control in (name for name in STACKED if name in mu):
             own = group[group["control"] == control]
-            values = (own[name].to_numpy() for name in ("mu", "mu_raw"))
-            cells = summary(*values, seed, own["class"].to_numpy())
+            values, raw = own["mu"].to_numpy(), own["mu_raw"].to_numpy()
+            cells = summary(values, raw, seed, own["class"].to_numpy())
             row = {"dataset": dataset, "method": method, "control": control}
             row |= {name: cells[name] for name in CELLS}
             lost = 100 * (mu[SAME] - mu[control]).to_numpy()
@@ -161,7 +161,7 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
             f"{row['on']:.0f}% [{row['on_low']:.0f}, {row['on_high']:.0f}] of its mass in the dead "
             f"zone lies on the animal, which covers {row['area']:.0f}% of it"
         )
-    parts += [left_out(rows.index)] if left_out(rows.index) else []
+    parts += filter(None, [left_out(rows.index)])
     return f"{dataset.upper()}: {answer(rows, method)}. {method}'s µ×100, {'; '.join(parts)}."
 
 

@@ -187,7 +187,8 @@ def control(table: pd.DataFrame, uniform: float) -> Figure:
     lit = same[same["mean"] > 0] if (same["mean"] > 0).any() else same
     methods, datasets = list(dict.fromkeys(lit["method"])), list(table["dataset"].unique())
     mass = table[table["control"] == REDRAWN].set_index("method").reindex(methods)
-    panels = max(1, len(datasets)) + bool(mass["on"].notna().any())
+    redrawn = bool(mass["on"].notna().any())
+    panels = max(1, len(datasets)) + redrawn
     size = (WIDTH, 0.75 + 0.24 * len(methods))
     figure, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
     for ax, dataset in zip(axes.flat, datasets, strict=False):
@@ -195,7 +196,7 @@ def control(table: pd.DataFrame, uniform: float) -> Figure:
         shown = [name for name in STACKED if name in set(own["control"])]
         by_control(ax, own, methods, shown, uniform)
         ax.set(title=dataset.upper(), xlabel="µ×100\nin the dead zone")
-    if panels > len(datasets):
+    if redrawn:
         ax, rows = axes.flat[-1], range(len(methods))
         ax.hlines(rows, mass["on_low"], mass["on_high"], color=DEAD, linewidth=1)
         ax.plot(mass["on"], rows, MARKERS[SAME][0], color=DEAD, markersize=3.5)
@@ -207,7 +208,8 @@ def control(table: pd.DataFrame, uniform: float) -> Figure:
         plt.Line2D([], [], marker=MARKERS[name][0], color=MARKERS[name][1], linestyle="")
         for name in shown
     ]
-    figure.legend(handles, shown, loc="outside upper right", ncol=len(shown), markerscale=0.6)
+    columns = max(1, len(shown))
+    figure.legend(handles, shown, loc="outside upper right", ncol=columns, markerscale=0.6)
     return figure
 
 

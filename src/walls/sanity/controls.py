@@ -111,7 +111,7 @@ def of_stacked(
 
 def left_out(controls: Collection[str]) -> str:
     """Which of `STACKED` these are not, each with the reason, in a line; empty for all and none."""
-    missing = [name for name in WHY_NOT if controls and name not in controls]
+    missing = [name for name in WHY_NOT if len(controls) and name not in controls]
     return "; ".join(f"{name}: skipped, {WHY_NOT[name]}" for name in missing)
 
 
