@@ -153,7 +153,7 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
         parts.append(
             f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f}, less by "
             f"{row['difference']:.1f} [{row['difference_low']:.1f}, {row['difference_high']:.1f}] "
-            f"(of {len(each)} methods above {100 * ACTIVE:.0f}, {fall} fall)"
+            f"({fall} of the {len(each)} methods above {100 * ACTIVE:.0f} fall)"
         )
     if REDRAWN in rows.index and rows.loc[REDRAWN, "on"] == rows.loc[REDRAWN, "on"]:
         row = rows.loc[REDRAWN]
