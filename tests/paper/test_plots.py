@@ -22,6 +22,7 @@ from walls.network import geometry
 from walls.paper import drawing, table1
 from walls.paper import plots as paper_plots
 from walls.saliency import methods
+from walls.sanity.controls import REDRAWN, STACKED
 from walls.sweep import plots as sweep_plots
 from walls.theory import plots as theory_plots
 from walls.theory.formulas import sizes
@@ -93,6 +94,18 @@ HISTORY = pd.DataFrame(
 )
 
 
+def controlled() -> pd.DataFrame:
+    """A row of the control's table per dataset, method and control."""
+    same = {"mean": 30, "ci_low": 20, "ci_high": 40, "on": 30, "on_low": 20, "on_high": 40}
+    return pd.DataFrame(
+        {"dataset": dataset, "method": name, "control": control, "area": 14} | same
+        for dataset in table1.PAPER_TABLE
+        for name in NAMES
+        for control in STACKED
+        if (dataset, control) != ("stack-mix", REDRAWN)
+    )
+
+
 def example() -> plt.Figure:
     return paper_plots.example(pictures(1)[0], torch.rand(14, 14), ZONE, "AblationCAM")
 
@@ -117,6 +130,7 @@ DRAWN = THEORY | {
     "fig7": lambda: grid(2, NAMES[:8]),
     "methods": lambda: grid(1, NAMES),
     "activity": lambda: paper_plots.activity_plot(activity(NAMES), 0.491),
+    "control": lambda: paper_plots.control(controlled(), 0.491),
     "eigencam": lambda: paper_plots.eigencam_signs(activity(NAMES), table1.PAPER_TABLE),
     "sweep": lambda: sweep_plots.height_curves(walls(range(6, 14)), walls([9]), 10),
     "rows-needed": lambda: rows_needed(make_tiny().zone(224), geometry.kinds(make_tiny().features)),

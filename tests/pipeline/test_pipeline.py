@@ -16,6 +16,7 @@ from walls.base import params
 from walls.images import stacked, transforms
 from walls.network import checkpoints
 from walls.pipeline.log import executed
+from walls.sanity.controls import REDRAWN, SAME
 from walls.training import job
 
 pytestmark = pytest.mark.pipeline
@@ -114,6 +115,30 @@ def test_the_measured_activity_from_the_maps(smoke):
         with torch.no_grad():
             predicted = model(transforms.normalise(images[:])).argmax(1).tolist()
         assert measured.loc["GradCAM"]["predicted"].tolist() == predicted
+
+
+def test_the_control_is_of_the_first_networks_images(smoke):
+    """Its first column is Table 1's part of that network; the others have the same upper parts."""
+    table = pd.read_csv(smoke / "figures" / "control.csv").set_index(["dataset", "method"])
+    each = pd.read_csv(smoke / "figures" / "by_network.csv")
+    first = each[each["network"] == 0].set_index(["dataset", "method"])["mean"]
+    same = table[table["control"] == SAME]
+    assert {"ScoreCAM", "Opti-CAM"}.isdisjoint(same.index.get_level_values("method"))
+    assert same["mean"].to_numpy() == pytest.approx(
+        first[same.index].to_numpy(), abs=1e-3, nan_ok=True
+    )
+    controls = table.groupby("dataset")["control"].unique().map(set)
+    assert controls["stack-gen"] - controls["stack-mix"] == {REDRAWN}
+    dark = table.xs("HiResCAM", level="method")["mean"].dropna()
+    assert len(dark) and (dark == 0).all()
+    assert table["area"].dropna().between(3, 40).all() and table["on"].notna().any()
+    for dataset in ("stack-mix", "stack-gen"):
+        under = pd.read_csv(smoke / "runs" / f"cams-{dataset}" / "control.csv")
+        assert (under.groupby("image")["predicted"].nunique() == 1).all()
+    rows, images = stacked.read(smoke / "runs" / "stacks", "stack-gen", 128)
+    bare = stacked.without(smoke / "runs" / "stacks", rows, 128)
+    assert torch.equal(images[:][:, :, :106], bare[:][:, :, :106])
+    assert (images[:] != bare[:]).flatten(1).any(1).all()
 
 
 def test_another_network_trains_no_finished_one_again(restored):

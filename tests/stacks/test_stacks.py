@@ -14,7 +14,7 @@ from walls.images import loaders, reading, stacked
 from walls.images.loaders import read_manifest
 from walls.images.reading import read_image
 from walls.network.geometry import DeadZone
-from walls.sources import manifest
+from walls.sources import critters, manifest
 from walls.sources.settings import Data
 from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
@@ -147,6 +147,28 @@ def test_without_a_generator_stack_gen_is_empty(source, tmp_path):
         len(stacked.read(tmp_path, "stack-gen", 224)[1]) == 0
         and len(stacked.read(tmp_path, "stack-mix", 224)[1]) == 7
     )
+
+
+def test_drawn_scenes_are_there_without_the_hidden_animal_too(source, tmp_path):
+    """The accepted attempt's own, image by image; cut and ready images have none."""
+    rejects = 'stack-gen,0,"scene 1, attempt 0","scene 1, attempt 0",two tails\n'
+    build(source, tmp_path, rejects=rejects)
+    rows, images = stacked.read(tmp_path, "stack-gen", 224)
+    bare = stacked.without(tmp_path, rows, 224)
+    assert len(bare) == len(images) == 7 and rows["attempt"][1] == 1
+    for row, image, own in zip(rows.to_dict("records"), images, bare, strict=True):
+        scene = (0, row["index"], row["label"], 170, 224, row["attempt"])
+        for drawn, lower in ((image, True), (own, False)):
+            expected = critters._stack(*scene, lower=lower)
+            assert np.array_equal(drawn.permute(1, 2, 0).numpy(), expected)
+    assert len(list((tmp_path / stacked.WITHOUT).iterdir())) == 7
+    mixed, _ = stacked.read(tmp_path, "stack-mix", 224)
+    assert stacked.without(tmp_path, mixed, 224) is None
+    assert stacked.without(tmp_path, rows.drop(columns="without"), 224) is None  # of an older run
+    rows.loc[3, "without"] = ""
+    assert stacked.without(tmp_path, rows, 224) is None
+    build(source, tmp_path, generator=None)
+    assert not (tmp_path / stacked.WITHOUT).exists()
 
 
 def test_ready_images_are_taken_as_they_are(source, tmp_path):

@@ -1,6 +1,7 @@
 """The finished stacked images, as later stages read them."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,34 @@ from walls.images.transforms import fit
 from walls.network.geometry import DeadZone
 
 DATASETS = ("stack-mix", "stack-gen")
+WITHOUT = "stack-gen-without"  # the folder of STACK-GEN's images without the hidden animal
 
 
-class Pictures(Sequence):
-    """Image files, read and fitted to one size when asked for, uint8.
+class Asked(Sequence):
+    """Images of one size, uint8, made when asked for.
 
     An index gives (3, H, W), a slice (N, 3, H, W).
     """
+
+    size: int
+
+    @abstractmethod
+    def one(self, index: int) -> Tensor:
+        """The image of that place."""
+
+    def __getitem__(self, index: int | slice) -> Tensor:
+        if isinstance(index, slice):
+            images = [self.one(i) for i in range(len(self))[index]]
+            return (
+                torch.stack(images)
+                if images
+                else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
+            )
+        return self.one(index)
+
+
+class Pictures(Asked):
+    """Image files, read and fitted to one size when asked for."""
 
     def __init__(self, files: Sequence[Path], size: int, turn: bool = True):
         self.files, self.size, self.turn = list(files), size, turn
@@ -28,15 +50,22 @@ class Pictures(Sequence):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int | slice) -> Tensor:
-        if isinstance(index, slice):
-            images = [self[i] for i in range(len(self))[index]]
-            return (
-                torch.stack(images)
-                if images
-                else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-            )
+    def one(self, index: int) -> Tensor:
         return fit(read_image(self.files[index], turn=self.turn), self.size)
+
+
+class Replaced(Asked):
+    """Images with what `hidden` gives of each place, (3, H, W), in their dead zone (Eq. 6)."""
+
+    def __init__(self, images: Sequence, hidden: Callable[[int], Tensor], zone: DeadZone):
+        self.images, self.hidden, self.zone, self.size = images, hidden, zone, zone.image_rows
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def one(self, index: int) -> Tensor:
+        edge = self.zone.seen_rows
+        return torch.cat([self.images[index][:, :edge], self.hidden(index)[:, edge:]], dim=1)
 
 
 def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pictures]:
@@ -44,6 +73,26 @@ def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pic
     table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
     table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
     return table, Pictures([folder / path for path in table["path"]], image_size)
+
+
+def without(folder: Path, rows: pd.DataFrame, image_size: int) -> Pictures | None:
+    """The images of `read`'s rows once more, but without the hidden animal.
+
+    Only a generator that draws can leave it out: None where not every image has its like.
+    """
+    paths = list(rows["without"]) if "without" in rows else []
+    return Pictures([folder / path for path in paths], image_size) if paths and all(paths) else None
+
+
+def covered(images: Tensor, bare: Tensor) -> Tensor:
+    """Which pixels the hidden animal covers, (N, H, W) bool: where the two (N, 3, H, W) differ.
+
+    Raises ValueError for sets of other shapes.
+    """
+    if images.shape != bare.shape or images.ndim != 4:
+        got = f"{tuple(bare.shape)} beside {tuple(images.shape)}"
+        raise ValueError(f"bare: got {got}; takes the same images (N, 3, H, W) without the animal")
+    return (images != bare).any(1)
 
 
 def outside(

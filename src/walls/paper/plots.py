@@ -14,6 +14,8 @@ from walls.figures.style import DEAD, SEEN, WIDTH, literal
 from walls.network.geometry import DeadZone
 from walls.paper.results import Maps
 from walls.saliency.activity import upscale
+from walls.sanity.controls import REDRAWN, SAME, STACKED
+from walls.sanity.plots import MARKERS, by_control
 
 
 def example(image: Tensor, raw: Tensor, zone: DeadZone, method: str) -> Figure:
@@ -172,6 +174,42 @@ def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
     )
     ax.set_xlim(-2, 102)
     sns.move_legend(ax, "lower right", bbox_to_anchor=(1, 1), ncol=2, title=None, borderaxespad=0)
+    return figure
+
+
+def control(table: pd.DataFrame, uniform: float) -> Figure:
+    """µ×100 under every control, a panel per dataset; last, how much lies on the hidden animal.
+
+    Dashed, a map that is the same everywhere; `table`: control.tabulate's. Without images redrawn
+    there is no last panel; methods at 0 on every image are left out.
+    """
+    same = table[table["control"] == SAME]
+    lit = same[same["mean"] > 0] if (same["mean"] > 0).any() else same
+    methods, datasets = list(dict.fromkeys(lit["method"])), list(table["dataset"].unique())
+    mass = table[table["control"] == REDRAWN].set_index("method").reindex(methods)
+    redrawn = bool(mass["on"].notna().any())
+    panels = max(1, len(datasets)) + redrawn
+    size = (WIDTH, 0.75 + 0.24 * len(methods))
+    figure, axes = plt.subplots(1, panels, figsize=size, sharey=True, squeeze=False)
+    for ax, dataset in zip(axes.flat, datasets, strict=False):
+        own = table[table["dataset"] == dataset]
+        shown = [name for name in STACKED if name in set(own["control"])]
+        by_control(ax, own, methods, shown, uniform)
+        ax.set(title=dataset.upper(), xlabel="µ×100\nin the dead zone")
+    if redrawn:
+        ax, rows = axes.flat[-1], range(len(methods))
+        ax.hlines(rows, mass["on_low"], mass["on_high"], color=DEAD, linewidth=1)
+        ax.plot(mass["on"], rows, MARKERS[SAME][0], color=DEAD, markersize=3.5)
+        ax.axvline(mass["area"].mean(), color="0.3", linestyle="--", linewidth=0.8)
+        own = table.loc[table["control"] == REDRAWN, "dataset"].iloc[0]
+        ax.set(title=own.upper(), xlabel="% of the mass there\non the animal", xlim=(-2, 102))
+    shown = [name for name in STACKED if name in set(table["control"])]
+    handles = [
+        plt.Line2D([], [], marker=MARKERS[name][0], color=MARKERS[name][1], linestyle="")
+        for name in shown
+    ]
+    columns = max(1, len(shown))
+    figure.legend(handles, shown, loc="outside upper right", ncol=columns, markerscale=0.6)
     return figure
 
 

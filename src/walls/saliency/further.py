@@ -1,11 +1,16 @@
-"""The maps of a further network: all of the cheap methods', the costly ones' of fewer images."""
+"""The maps of a further network: all of the cheap methods', the costly ones' of fewer images.
+
+And what is written of any network's.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+from safetensors.torch import save_file
 from torch import Tensor
 
+from walls.base import files
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency.evaluation import evaluate
@@ -41,3 +46,12 @@ def thrifty(
     order = table["method"].map(settings.methods.index)
     table = table.iloc[order.argsort(kind="stable")].reset_index(drop=True)
     return table, {name: maps[name] for name in settings.methods}
+
+
+def write(folder: Path, maps: dict[str, Tensor], **tables: pd.DataFrame) -> None:
+    """Write maps.safetensors, in float32, and NAME.csv for every table given, into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: raw.float().contiguous() for name, raw in maps.items()}
+    save_file(kept, folder / "maps.safetensors")
+    for name, table in tables.items():
+        files.write_csv(table, folder / f"{name}.csv")

@@ -4,29 +4,37 @@ The same upper part stands above each. What a map has with the same class beyond
 the hidden object; what it has with another class beyond grey is any content.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from walls.base.normalisation import MEAN, STD
 from walls.base.seeds import stream
+from walls.images.stacked import Replaced
 from walls.network.geometry import DeadZone
 
 SAME, ANOTHER, NOISE, GREY = "same class", "another class", "noise", "grey"
 CONTROLS = (SAME, ANOTHER, NOISE, GREY)
+REDRAWN = "no animal"  # of drawn scenes besides: the same one, without the hidden animal
+STACKED = (SAME, REDRAWN, ANOTHER, NOISE, GREY)
+WHY_NOT = {
+    REDRAWN: "only a scene drawn here, STACK-GEN's of critters, can be drawn without it",
+    ANOTHER: "all images are of one class",
+}
 
 
-def partners(labels: Sequence[int]) -> tuple[list[int | None], list[int | None]]:
+def partners(labels: Sequence[Hashable]) -> tuple[list[int | None], list[int | None]]:
     """For every image another one of its class, and one of another class; None where there is none.
 
     Both are the next one in the order given, around its end, so that an image is used about as
     often as any other.
     """
     count = len(labels)
-    after = [[(i + step) % count for step in range(1, count)] for i in range(count)]
 
     def first(i: int, alike: bool) -> int | None:
-        return next((j for j in after[i] if (labels[j] == labels[i]) == alike), None)
+        after = ((i + step) % count for step in range(1, count))
+        return next((j for j in after if (labels[j] == labels[i]) == alike), None)
 
     return [first(i, True) for i in range(count)], [first(i, False) for i in range(count)]
 
@@ -69,3 +77,44 @@ def put_together(seen: Tensor, hidden: Tensor, zone: DeadZone) -> Tensor:
         seen = seen[:, :, cut:] if top else seen[:, :, :cut]
         hidden = hidden[:, :, :cut] if top else hidden[:, :, cut:]
     return torch.cat([hidden, seen] if top else [seen, hidden], dim=2)
+
+
+def of_stacked(
+    images: Sequence,
+    classes: Sequence[Hashable],
+    zone: DeadZone,
+    bare: Sequence | None = None,
+    seed: int = 0,
+) -> dict[str, Sequence]:
+    """Finished stacked images, uint8, under each of `STACKED`, made when asked for.
+
+    Same class: as they are. No animal: `bare`, the same without the hidden animal; left out where
+    that is None. In the others the dead zone's rows alone are replaced. Another class: by those of
+    the next image of another one; left out where all are of one class. Noise and grey: as `below`,
+    in whole pixels, so noise ends at black and white.
+    """
+    size = zone.image_rows
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    unlike = partners(classes)[1]
+
+    def noise(index: int) -> Tensor:
+        draw = torch.from_numpy(stream(seed, "noise", index).standard_normal((3, size, size)))
+        return _pixels(mean + std * draw)
+
+    hidden = {NOISE: noise, GREY: lambda _: _pixels(mean.expand(3, size, size))}
+    if None not in unlike:
+        hidden[ANOTHER] = lambda index: images[unlike[index]]
+    found = {name: Replaced(images, own, zone) for name, own in hidden.items()}
+    found |= {SAME: images} | ({} if bare is None else {REDRAWN: bare})
+    return {name: found[name] for name in STACKED if name in found}
+
+
+def left_out(controls: Collection[str]) -> str:
+    """Which of `STACKED` these are not, each with the reason, in a line; empty for all and none."""
+    missing = [name for name in WHY_NOT if len(controls) and name not in controls]
+    return "; ".join(f"{name}: skipped, {WHY_NOT[name]}" for name in missing)
+
+
+def _pixels(values: Tensor) -> Tensor:
+    """Values in [0, 1], and whatever lies beyond, as uint8."""
+    return (255 * values).round().clamp(0, 255).to(torch.uint8)

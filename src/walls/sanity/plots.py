@@ -1,39 +1,57 @@
 """A check, drawn: every method's µ under each control, and the maps of a few images."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from walls.figures.pictures import bare, dead_band, grid
-from walls.figures.style import SEEN, SMALL, WIDTH
+from walls.figures.style import DEAD, SEEN, SMALL, WIDTH, literal
 from walls.saliency.activity import upscale
-from walls.sanity.controls import ANOTHER, GREY, NOISE, SAME
+from walls.sanity.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
 from walls.sanity.report import Report
 
-MARKERS = {SAME: ("o", SEEN), ANOTHER: ("s", "#de8f05"), NOISE: ("^", "0.45"), GREY: ("D", "0.75")}
+MARKERS = {
+    SAME: ("o", SEEN),
+    REDRAWN: ("X", DEAD),
+    ANOTHER: ("s", "#de8f05"),
+    NOISE: ("^", "0.45"),
+    GREY: ("D", "0.75"),
+}
 
 
 def overview(report: Report) -> Figure:
     """Mean µ×100 of every method under each control, its 95% interval; dashed, a uniform map."""
-    table = report.summary()
     height = 0.55 + 0.24 * len(report.methods)
     figure, ax = plt.subplots(figsize=(WIDTH, height))
-    step = 0.8 / len(report.controls)
-    for number, control in enumerate(report.controls):
-        own = table[table["control"] == control].set_index("method").reindex(report.methods)
-        places = np.arange(len(report.methods)) + step * (number - (len(report.controls) - 1) / 2)
+    by_control(ax, report.summary(), report.methods, report.controls, report.uniform)
+    ax.set_xlabel(f"µ×100 in the hidden part (dashed: a uniform map, {100 * report.uniform:.1f})")
+    _legend(ax, len(report.controls))
+    return figure
+
+
+def by_control(
+    ax: Axes, table: pd.DataFrame, methods: Sequence[str], controls: Sequence[str], uniform: float
+) -> None:
+    """A row per method, in it each control's mean µ×100 and interval; dashed, a uniform map's.
+
+    `table`: method, control, mean, ci_low, ci_high; `uniform` in [0, 1].
+    """
+    step = 0.8 / len(controls)
+    for number, control in enumerate(controls):
+        own = table[table["control"] == control].set_index("method").reindex(methods)
+        places = np.arange(len(methods)) + step * (number - (len(controls) - 1) / 2)
         marker, colour = MARKERS[control]
         ax.hlines(places, own["ci_low"], own["ci_high"], color=colour, linewidth=1)
         drawn = {"color": colour, "markersize": 3.5, "linestyle": "", "label": control}
         ax.plot(own["mean"], places, marker, **drawn)
-    ax.axvline(100 * report.uniform, color="0.3", linestyle="--", linewidth=0.8)
-    ax.set_yticks(range(len(report.methods)), report.methods)
-    ax.set(xlim=(-2, 102), ylim=(len(report.methods) - 0.5, -0.5))
-    ax.set_xlabel(f"µ×100 in the hidden part (dashed: a uniform map, {100 * report.uniform:.1f})")
-    _legend(ax, len(report.controls))
-    return figure
+    ax.axvline(100 * uniform, color="0.3", linestyle="--", linewidth=0.8)
+    ax.set_yticks(range(len(methods)), [literal(method) for method in methods])
+    ax.set(xlim=(-2, 102), ylim=(len(methods) - 0.5, -0.5))
 
 
 def every_image(report: Report) -> Figure:

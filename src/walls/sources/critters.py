@@ -268,17 +268,23 @@ def _single(
 
 
 def draw_stack(
-    seed: int, index: int, species: int, edge: int, size: int = 224, attempt: int = 0
+    seed: int,
+    index: int,
+    species: int,
+    edge: int,
+    size: int = 224,
+    attempt: int = 0,
+    lower: bool = True,
 ) -> np.ndarray:
     """Two animals of a species in one scene.
 
     One lies wholly in rows 0 … edge-1, one wholly in rows edge … size-1.
 
     (size, size, 3) uint8. The lower one is as high as its rows allow; another `attempt` is another
-    scene. Raises ValueError as `draw` does, and for an edge that leaves no row above it or fewer
-    than 4 below.
+    scene. Without `lower` it is the very same scene, pixel by pixel, but for that animal. Raises
+    ValueError as `draw` does, and for an edge that leaves no row above it or fewer than 4 below.
     """
-    return _stack(seed, index, species, edge, size, attempt)
+    return _stack(seed, index, species, edge, size, attempt, lower=lower)
 
 
 def _stack(

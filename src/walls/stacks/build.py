@@ -21,7 +21,7 @@ from walls.base.messages import shown
 from walls.base.progress import track
 from walls.base.seeds import stream
 from walls.images.reading import IMAGE_FILES, read_image
-from walls.images.stacked import DATASETS
+from walls.images.stacked import DATASETS, WITHOUT
 from walls.images.transforms import fit
 from walls.network.geometry import DeadZone
 from walls.sources import critters, folders
@@ -40,6 +40,7 @@ COLUMNS = [
     "seed",
     "reject",
     "path",
+    "without",
 ]
 ATTEMPTS = 100  # draws of one stacked image before there seem to be no more
 
@@ -63,6 +64,8 @@ class Draw:
     upper: str
     lower: str
     make: Callable[[], Tensor]  # (3, H, W) uint8
+    # The very same image, but for the animal in the dead zone; None where that can't be made.
+    without: Callable[[], Tensor] | None = None
 
 
 Maker = Callable[[Place, int], Draw]  # of a place and the number of the attempt
@@ -87,7 +90,8 @@ def build(
 ) -> pd.DataFrame:
     """Write both datasets below `folder`, or neither.
 
-    Returns their manifest, a row per image tried.
+    Returns their manifest, a row per image tried. Its column `without` has the path of the same
+    image without the hidden animal, of drawn scenes alone: the control of notebook 6.
 
     `manifest`: the validation images (loaders.read_manifest). `rejects`: a CSV (dataset, seed,
     upper, lower, reason) kept by a person who looked at the contact sheet: a refused image stays in
@@ -104,7 +108,7 @@ def build(
     }
     ready = {"stack-mix": settings.mix_dir, "stack-gen": settings.gen_dir}
     rows: list[dict] = []
-    with files.replaced(folder, *DATASETS, "manifest.csv") as staged:
+    with files.replaced(folder, *DATASETS, WITHOUT, "manifest.csv") as staged:
         for dataset in DATASETS:
             if ready[dataset] is not None:
                 rows += _ready(dataset, Path(ready[dataset]).expanduser(), manifest, zone, staged)
@@ -133,6 +137,8 @@ def _built(
             row["reject"] = refused.get((dataset, seed, draw.upper, draw.lower), "")
             if not row["reject"]:
                 row["path"] = _write(draw.make(), dataset, place, folder)
+                if draw.without:
+                    row["without"] = _write(draw.without(), WITHOUT, place, folder)
             yield row
             if row["path"]:
                 break
@@ -208,6 +214,7 @@ def _row(
         "seed": seed,
         "reject": "",
         "path": "",
+        "without": "",
     }
 
 
@@ -242,8 +249,11 @@ def generating(
     def drawn(place: Place, attempt: int) -> Draw:
         name = f"scene {place.index}, attempt {attempt}"
         scene = (seed, place.index, place.label, zone.seen_rows, zone.image_rows, attempt)
-        make = lambda: torch.from_numpy(critters.draw_stack(*scene)).permute(2, 0, 1)
-        return Draw(name, name, make)
+
+        def make(lower: bool = True) -> Tensor:
+            return torch.from_numpy(critters.draw_stack(*scene, lower=lower)).permute(2, 0, 1)
+
+        return Draw(name, name, make, partial(make, lower=False))
 
     def painted(place: Place, attempt: int) -> Draw:
         sample = Sample(painter.model, place.name, seed, place.index, attempt)
@@ -329,7 +339,7 @@ def _ready_files(dataset: str, source: Path) -> list[Path]:
 
 
 def _write(image: Tensor, dataset: str, place: Place, folder: Path) -> str:
-    """Write a stacked image; its path below `folder`."""
+    """Write a stacked image, or one of WITHOUT; its path below `folder`."""
     name = re.sub(r"[^A-Za-z0-9_]+", "-", place.name)
     path = f"{dataset}/{place.index:03d}-{name}.png"
     target = folder / path
