@@ -44,6 +44,12 @@ class Tokens(Layout):
     def __init__(self, prefix: int, columns: int):
         self.prefix = prefix
         self.columns = columns
+        self.turned = False
+
+    def as_in(self, raw: Tensor) -> "Tokens":
+        """Itself, laid out in memory as the network's own features: a mean's last bits show it."""
+        self.turned = raw.stride(1) < raw.stride(2)
+        return self
 
     def to_map(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         features = raw[:, self.prefix :].transpose(1, 2).unflatten(2, (-1, self.columns))
@@ -51,7 +57,11 @@ class Tokens(Layout):
 
     def to_raw(self, features: Tensor, context: Tensor | None) -> Tensor:
         tokens = features.flatten(2).transpose(1, 2)
-        return tokens.contiguous() if context is None else torch.cat([context, tokens], dim=1)
+        if context is not None:
+            tokens = torch.cat([context, tokens], dim=1)
+        if self.turned:
+            return tokens.transpose(1, 2).contiguous().transpose(1, 2)
+        return tokens.contiguous()
 
 
 class Rearranged(Layout):
@@ -146,7 +156,7 @@ def layout_of(
             side = math.isqrt(max(0, count))
             rows, columns = grid if grid and grid[0] * grid[1] == count else (side, side)
             if columns > 1 and rows * columns == count:
-                return Tokens(prefix, columns)
+                return Tokens(prefix, columns).as_in(raw)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
     raise ValueError(
         f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), "
