@@ -33,6 +33,7 @@ POOLED = {
 STACKED_ALONE = {
     "beit": ("beit_base_patch16_224", {}),
     "relative positions": ("vit_relpos_small_patch16_224", {}),
+    "cait": ("cait_xxs24_224", {"num_heads": 4}),
     "eva": ("eva02_tiny_patch14_224", {"img_size": 56, "embed_dim": 96}),
     "swin": (
         "swin_tiny_patch4_window7_224",

@@ -136,8 +136,9 @@ def layout_of(
     """The layout of the features `raw` that a square image gave in that network.
 
     Four dimensions are channels last where that alone makes the map square. Three are tokens: class
-    and register tokens as timm counts them, else none where h·w of them make a square, one where
-    h·w + 1 do. Raises ValueError for any other, naming `reshape`.
+    and register tokens as timm counts them, or none where that alone makes a grid; of others none
+    where h·w of them make a square, one where h·w + 1 do. Raises ValueError for any other, naming
+    `reshape`.
     """
     if reshape is not None:
         if not isinstance(raw, Tensor):
@@ -151,7 +152,8 @@ def layout_of(
     if isinstance(raw, Tensor) and raw.ndim == 3:
         counted = getattr(network, "num_prefix_tokens", None)
         grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-        for prefix in (0, 1) if counted is None else (counted,):
+        # CaiT's class token, which is counted, comes behind its blocks.
+        for prefix in (0, 1) if counted is None else (counted, 0):
             count = raw.shape[1] - prefix
             side = math.isqrt(max(0, count))
             rows, columns = grid if grid and grid[0] * grid[1] == count else (side, side)
