@@ -37,7 +37,7 @@ from walls.images import loaders, stacked
 from walls.network import architecture, classifier
 from walls.project import estimates
 from walls.saliency import evaluation
-from walls.saliency.methods import METHODS
+from walls.saliency.methods import CAMS, PIXELS
 from walls.saliency.settings import Cams
 from walls.sources import manifest
 from walls.sources.settings import Data
@@ -45,6 +45,7 @@ from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
 
 HERE = Path(__file__).resolve().parent
+METHODS = [*CAMS, *PIXELS]  # those that take [VGG]
 SIZE, SEED = 224, 0
 PHOTOGRAPHS = 2000  # validation images to cut stacked ones from
 AGAIN = 512  # stacked images that are computed once more

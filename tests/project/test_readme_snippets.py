@@ -1,5 +1,6 @@
 """The snippets of README.md and docs/your-network.md run, give our maps, and add a method as they say."""
 
+import ast
 import contextlib
 import io
 import re
@@ -27,10 +28,11 @@ def test_the_readmes_snippets_run(monkeypatch, tmp_path):
         for snippet in SNIPPETS:
             exec(snippet, namespace)
     assert FIRST == SNIPPETS[0]
-    assert len(SNIPPETS) == 7 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
-    *table, dead_rows, activities, shape = printed.getvalue().splitlines()
+    assert len(SNIPPETS) == 8 and all(len(s.splitlines()) <= 11 for s in SNIPPETS)
+    *table, lit, dead_rows, activities, shape = printed.getvalue().splitlines()
     assert "0.0 [0.0, 0.0]" in table[-1] and table[-1].endswith("blind behind the wall")
     assert (tmp_path / "report" / "report.html").is_file()
+    assert [name for name, shown in ast.literal_eval(lit).items() if shown] == ["GradCAM"]
     assert dead_rows == "54" and "'HiResCAM': tensor([0., 0.]" in activities
     assert shape == "torch.Size([2, 14, 14])"
 

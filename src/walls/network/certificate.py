@@ -12,7 +12,7 @@ from walls.network.state import own_state
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the very weights do with the dead zone, on the full-height computation (float32, CPU).
+    """What the very weights do with the dead zone, on the full-height computation (CPU).
 
     `equal_*`: logits bit-identical after the dead zone was replaced by another image's, by noise,
     by finite values up to ±1e30; `dead_gradient`: the largest |∂logit/∂pixel| there;
@@ -45,27 +45,37 @@ class Certificate:
 
 
 def certify(
-    model: Classifier, image_rows: int, images: Tensor | None = None, seed: int = 0
+    model: Classifier,
+    image_rows: int,
+    images: Tensor | None = None,
+    seed: int = 0,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> Certificate:
     """Show on these weights that no logit reads the dead zone, and that the row above it is read.
 
-    `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on a
-    float32 CPU, through **B** at full height (`cut`, `logits`): the cropped forward could not see
-    the dead zone anyway. The gradient mode and default dtype that the caller set change nothing.
+    `images`: normalised (N, 3, H, W); standard normal noise if None. Runs in evaluation mode on the
+    CPU in `dtype`, through **B** at full height (`cut`, `logits`): the cropped forward could not
+    see the dead zone anyway. The gradient mode and default dtype that the caller set change
+    nothing. Raises ValueError for a `dtype` that isn't of floating point.
     """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype: got {ascii(dtype)[:80]}; takes torch.float32, bfloat16, …")
     with own_state(torch.float32):
-        return _certified(model, image_rows, images, seed)
+        return _certified(model, image_rows, images, seed, dtype)
 
 
-def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: int) -> Certificate:
-    """The certificate, where gradients exist and numbers are float32."""
+def _certified(
+    model: Classifier, image_rows: int, images: Tensor | None, seed: int, dtype: torch.dtype
+) -> Certificate:
+    """The certificate, where gradients exist and new numbers are float32."""
     random = torch.Generator().manual_seed(seed)
     zone = model.zone(image_rows)
     if images is None:
         shape = (8, model.channels, image_rows, model.columns(image_rows))
         images = torch.randn(shape, generator=random)
-    images = images.detach().clone().float().cpu()  # one made in inference mode has no gradients
-    frozen = _frozen(model)
+    images = images.detach().clone().to(dtype).cpu()  # one made in inference mode has no gradients
+    frozen = _frozen(model, dtype)
 
     def logits(x: Tensor) -> Tensor:
         return frozen.logits(*frozen.cut(x))
@@ -76,12 +86,15 @@ def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: 
     seen, below = frozen.divide(images)
     with torch.no_grad():
         before = logits(images)
-        noise = torch.randn(below.shape, generator=random)
+        noise = torch.randn(below.shape, generator=random).to(dtype)
         replaced, noisy = equal(below.roll(1, 0).flip(3)), equal(noise)
-        extreme = equal(noise.sign() * 10 ** (60 * torch.rand(noise.shape, generator=random) - 30))
+        powers = 10 ** (60 * torch.rand(noise.shape, generator=random) - 30)
+        extreme = equal(
+            noise.sign() * powers.clamp_max(min(1e30, torch.finfo(dtype).max)).to(dtype)
+        )
     x = images.clone().requires_grad_()
     out = logits(x)
-    (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random))
+    (gradient,) = torch.autograd.grad(out, x, torch.randn(out.shape, generator=random).to(dtype))
     live, dead = frozen.divide(gradient.abs())
     return Certificate(
         image_rows,
@@ -96,10 +109,10 @@ def _certified(model: Classifier, image_rows: int, images: Tensor | None, seed: 
     )
 
 
-def _frozen(module: nn.Module) -> nn.Module:
-    """A float32 CPU copy in evaluation mode, without parameter gradients."""
+def _frozen(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A CPU copy in `dtype`, in evaluation mode, without parameter gradients."""
     # What a user's hook keeps on a layer hangs in a graph, and can't be copied as it is.
     kept = [value for layer in module.modules() for value in vars(layer).values()]
     tensors = [value for value in kept if isinstance(value, Tensor) and not value.is_leaf]
     memo = {id(tensor): tensor.detach() for tensor in tensors}
-    return copy.deepcopy(module, memo).float().cpu().eval().requires_grad_(False)
+    return copy.deepcopy(module, memo).to(dtype).cpu().eval().requires_grad_(False)

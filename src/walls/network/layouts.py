@@ -44,6 +44,12 @@ class Tokens(Layout):
     def __init__(self, prefix: int, columns: int):
         self.prefix = prefix
         self.columns = columns
+        self.turned = False
+
+    def as_in(self, raw: Tensor) -> "Tokens":
+        """Itself, laid out in memory as the network's own features: a mean's last bits show it."""
+        self.turned = raw.stride(1) < raw.stride(2)
+        return self
 
     def to_map(self, raw: Tensor) -> tuple[Tensor, Tensor | None]:
         features = raw[:, self.prefix :].transpose(1, 2).unflatten(2, (-1, self.columns))
@@ -51,7 +57,11 @@ class Tokens(Layout):
 
     def to_raw(self, features: Tensor, context: Tensor | None) -> Tensor:
         tokens = features.flatten(2).transpose(1, 2)
-        return tokens.contiguous() if context is None else torch.cat([context, tokens], dim=1)
+        if context is not None:
+            tokens = torch.cat([context, tokens], dim=1)
+        if self.turned:
+            return tokens.transpose(1, 2).contiguous().transpose(1, 2)
+        return tokens.contiguous()
 
 
 class Rearranged(Layout):
@@ -126,8 +136,9 @@ def layout_of(
     """The layout of the features `raw` that a square image gave in that network.
 
     Four dimensions are channels last where that alone makes the map square. Three are tokens: class
-    and register tokens as timm counts them, else none where h·w of them make a square, one where
-    h·w + 1 do. Raises ValueError for any other, naming `reshape`.
+    and register tokens as timm counts them, or none where that alone makes a grid; of others none
+    where h·w of them make a square, one where h·w + 1 do. Raises ValueError for any other, naming
+    `reshape`.
     """
     if reshape is not None:
         if not isinstance(raw, Tensor):
@@ -141,12 +152,13 @@ def layout_of(
     if isinstance(raw, Tensor) and raw.ndim == 3:
         counted = getattr(network, "num_prefix_tokens", None)
         grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-        for prefix in (0, 1) if counted is None else (counted,):
+        # CaiT's class token, which is counted, comes behind its blocks.
+        for prefix in (0, 1) if counted is None else (counted, 0):
             count = raw.shape[1] - prefix
             side = math.isqrt(max(0, count))
             rows, columns = grid if grid and grid[0] * grid[1] == count else (side, side)
             if columns > 1 and rows * columns == count:
-                return Tokens(prefix, columns)
+                return Tokens(prefix, columns).as_in(raw)
     got = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
     raise ValueError(
         f"layer: its features are {got}; takes (N, C, h, w), (N, h, w, C), "

@@ -230,6 +230,7 @@ def within(parts: Parts, backbone: Half, layout: Layout, whole: int, sample: Ten
             raise ValueError(_no_part(parts, network)) from None
         if raw.shape[1] != layout.prefix + parts.seen_rows // patch * layout.columns:
             raise ValueError(_no_part(parts, network))
+        layout.as_in(raw)
         return dropping
 
     def height(n: int) -> int:

@@ -2,7 +2,8 @@
 
 A method turns a `Cut` (cut.py: one batch, the network cut at **B**) into raw maps (N, h, w).
 by_library.py has those that pytorch-grad-cam computes, attribution.py methods on the input,
-perturbation.py those that mask it. Adding one is adding a function:
+perturbation.py those that mask it, transformers.py those on attention. Adding one is adding a
+function:
 
     @method("MyCAM")
     def my_cam(cut: Cut) -> Tensor:
@@ -22,6 +23,7 @@ from walls.network.workers import one_thread, shared
 from walls.saliency import opticam
 from walls.saliency.cut import Cut
 from walls.saliency.registry import (  # noqa: F401  where readers look for them
+    ATTENTION,
     BY,
     BY_CONSTRUCTION,
     CAMS,
@@ -293,4 +295,4 @@ def randomcam(cut: Cut) -> Tensor:
 
 
 # The others, in their own files.
-from walls.saliency import attribution, by_library, perturbation  # noqa: E402, F401
+from walls.saliency import attribution, by_library, perturbation, transformers  # noqa: E402, F401

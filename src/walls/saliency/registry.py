@@ -1,7 +1,7 @@
 """The register of saliency methods: every function under its name, and what is known of it.
 
-methods.py, by_library.py, attribution.py and perturbation.py fill it; importing methods.py brings
-all of them.
+methods.py, by_library.py, attribution.py, perturbation.py and transformers.py fill it; importing
+methods.py brings all of them.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ PAPERS: list[str] = []  # the eight of the paper's Table 1
 COSTLY: list[str] = []  # more than five passes of the backbone an image
 ZERO: list[str] = []  # zero behind any wall, by construction
 PIXELS: list[str] = []  # maps (N, H, W) of the image itself, signed, instead of (N, h, w)
+ATTENTION: list[str] = []  # maps (N, h, w) of a vision transformer's patches
 CAMS: list[str] = []  # the others: maps (N, h, w) at **B**
 
 
@@ -37,11 +38,13 @@ def method(
     paper: bool = False,
     costly: bool = False,
     pixels: bool = False,
+    attention: bool = False,
 ):
     """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
 
     `by`: who proposed it; `passes`: of the network, an image; `guarantee`: what is known of it
-    behind a wall. With `pixels` the maps are (N, H, W). The marks put the name into the lists above
+    behind a wall. With `pixels` the maps are (N, H, W). `attention`: it takes a
+    vision transformer behind a wall. The marks put the name into the lists above
     as well.
     """
 
@@ -54,7 +57,8 @@ def method(
             (COSTLY, costly),
             (ZERO, zero),
             (PIXELS, pixels),
-            (CAMS, not pixels),
+            (ATTENTION, attention),
+            (CAMS, not pixels and not attention),
         )
         for names, marked in marks:
             if marked:

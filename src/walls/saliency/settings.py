@@ -26,13 +26,14 @@ class Cams(Section):
         return {"Opti-CAM": {"steps": self.opticam_steps, "lr": self.opticam_lr}}
 
     def conflicts(self, params: Any) -> Iterator[str]:
-        """Every method is one of methods.py, and named once."""
-        from walls.saliency.methods import METHODS
+        """Every method is one of methods.py that takes [VGG], and named once."""
+        from walls.saliency.methods import ATTENTION, METHODS
 
-        unknown = [name for name in self.methods if name not in METHODS]
+        known = [name for name in METHODS if name not in ATTENTION]
+        unknown = [name for name in self.methods if name not in known]
         if unknown:
-            close = get_close_matches(unknown[0], METHODS, 1)
+            close = get_close_matches(unknown[0], known, 1)
             hint = "".join(f"did you mean {name}? " for name in close)
-            yield f"cams.methods: got {unknown[0]}; {hint}takes {', '.join(METHODS)}"
+            yield f"cams.methods: got {unknown[0]}; {hint}takes {', '.join(known)}"
         elif not self.methods or len(set(self.methods)) < len(self.methods):
             yield f"cams.methods: got {abridged(self.methods)}; takes one or more names, each once"
