@@ -63,7 +63,10 @@ def test_the_photographs_activity_by_another_library(one, lite0, photographs):
 
 def test_the_certificate_says_what_was_done(one):
     said = start.certificate(one)
-    assert said.startswith("224 of 448 rows are hidden. On 2 images,") and said.count("True") == 3
+    assert (
+        said.startswith("224 of 448 rows are hidden. Are all logits of 2 images")
+        and said.count("True") == 3
+    )
     assert "gradient of a logit there is 0;" in said
 
 

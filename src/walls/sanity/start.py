@@ -122,13 +122,13 @@ def certificate(one: Start) -> str:
     """What was done to the hidden part, and that no logit changed."""
     found = one.report.certificate
     return (
-        f"{found.dead_rows} of {found.image_rows} rows are hidden. On {found.images} images, all "
-        "logits stay equal to the last bit when these rows are replaced\n"
-        f"  by another photograph: {found.equal_replaced}\n"
-        f"  by noise: {found.equal_noise}\n"
-        f"  by values of up to 10^30: {found.equal_extreme}\n"
-        f"The largest gradient of a logit there is {found.dead_gradient:g}; in the last row above "
-        f"it is {found.edge_gradient:.1f}."
+        f"{found.dead_rows} of {found.image_rows} rows are hidden. Are all logits of "
+        f"{found.images} images equal to the last bit when these rows are replaced\n"
+        f"by another photograph? {found.equal_replaced}\n"
+        f"by noise? {found.equal_noise}\n"
+        f"by values of up to 10^30? {found.equal_extreme}\n"
+        f"The largest gradient of a logit there is {found.dead_gradient:g}; in the last row that "
+        f"is seen, {found.edge_gradient:.1f}."
     )
 
 
@@ -137,7 +137,7 @@ def table(one: Start) -> pd.DataFrame:
     found = one.measured
     cells = {(row["method"], row["control"]): row for row in found["activity"]}
     rows = {
-        method: {control: _cell(cells.get((method, control))) for control in CONTROLS}
+        method: {control: cell(cells.get((method, control))) for control in CONTROLS}
         | {"verdict": found["verdicts"][method]}
         for method in ROWS
         if method in found["verdicts"]
@@ -194,7 +194,7 @@ def verdict(one: Start) -> str:
     )
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def cell(row: dict[str, Any] | None) -> str:
     """A mean and its interval, as `Report.wide` has them; nothing where none was measured."""
     if row is None:
         return ""
