@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 
+import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
@@ -181,6 +182,44 @@ def test_the_table_has_every_row_and_the_ledger_every_verdict(folder):
     assert [(v, html.unescape(c).lower()) for v, c in ledger] == [
         (c["verdict"], c["claim"].lower()) for c in claims
     ]
+
+
+def test_the_front_page_is_notebook_0_without_its_code(tmp_path):
+    """Title and question, what it shows and says; and the paper's own network below."""
+    project = copy_tree(tmp_path / "project")
+    said = nbformat.v4.new_output("execute_result", {"text/markdown": "*A map, 71.3.* So."})
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    drawn = nbformat.v4.new_output("display_data", {"image/png": pixel})
+    cells = [
+        nbformat.v4.new_markdown_cell("# 0. Start here\n\n**Is it so?** Yes."),
+        nbformat.v4.new_code_cell("seed = 0"),
+        nbformat.v4.new_code_cell("figure = draw()", outputs=[drawn]),
+        nbformat.v4.new_code_cell("caption()", outputs=[said]),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), project / "rendered" / "0_start.ipynb")
+    site.build(project, tmp_path / "site")
+    front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert front.count("<h1") == 1 and "See Through Walls</h1>" in front
+    assert "<strong>Is it so?</strong> Yes" in front and "<em>A map, 71.3.</em> So." in front
+    assert 'alt="A map, 71.3. So."' in front and "seed" not in front.partition('id="found"')[0]
+    behind = (tmp_path / "site" / "0_start.html").read_text(encoding="utf-8")
+    assert "seed" in behind and "0. Start here</h1>" in behind
+    rows = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["method", "dataset"])
+    table = re.search(r'<table class="short">.*?</table>', front, re.DOTALL)[0]
+    lines = {
+        re.search(r"<th[^>]*>(.*?)</th>", line)[1]: re.findall(r"<td>(.*?)</td>", line)
+        for line in re.findall(r'<tr><th scope="row">.*?</tr>', table)
+    }
+    for method, line in lines.items():
+        mix, paper, gen, _ = (re.sub("<.*?>", "", one) for one in line)
+        assert mix.startswith(f"{rows.loc[(method, 'stack-mix'), 'mean']:.1f} ±")
+        assert gen.startswith(f"{rows.loc[(method, 'stack-gen'), 'mean']:.1f} ±")
+        reported = rows.loc[(method, "stack-mix"), "paper_mean"]
+        assert paper.startswith("—" if pd.isna(reported) else f"{reported:.1f} ±")
+    assert list(lines) == ["GradCAM", "HiResCAM", "uniform map"]
+    train = json.loads((ROOT / "metrics" / "train.json").read_text())
+    for scores in train.values():
+        assert f"{100 * scores['top1']:.1f}" in front
 
 
 def unlinked(fragment):
