@@ -26,7 +26,7 @@ def notebook(request):
 def test_each_is_a_stages_and_they_are_numbered():
     names = [path.stem for path in NOTEBOOKS]
     assert names == sorted(set(runner.NOTEBOOKS.values()))
-    assert [name.split("_")[0] for name in names] == [str(n + 1) for n in range(len(names))]
+    assert [name.split("_")[0] for name in names] == [str(n) for n in range(len(names))]
 
 
 def test_stripped(notebook):

@@ -33,7 +33,9 @@ def test_the_readmes_snippets_run_on_the_core_alone(tmp_path):
     installed = subprocess.run(listed, check=True, **told).stdout.lower()
     names = {line.split("==")[0] for line in installed.splitlines()}
     assert names.isdisjoint(WORKSHOP) and "see-through-walls" in names
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "your-network.md").read_text(), re.DOTALL)
+    snippets = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs" / "your-network.md").read_text(), re.DOTALL
+    )
     snippets = [one for one in snippets if not re.search("from torchcam|import timm", one)]
     script = tmp_path / "snippets.py"
     script.write_text("\n".join(snippets))

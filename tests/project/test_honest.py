@@ -61,7 +61,12 @@ def test_every_stage_used_what_the_stage_before_it_made(lock):
         ("rendered/2_wall.ipynb", "54", "53", "render: rendered is modified"),
         ("rejects.csv", "\n", "\n\n", "stacks: rejects.csv is modified"),
         ("params.yaml", "rows: 9", "rows: 10", "wall: wall.rows in params.yaml is modified"),
-        ("params.yaml", "lr: 0.05", "lr: 0.06", "train@masked: train.lr in params.yaml is modified"),
+        (
+            "params.yaml",
+            "lr: 0.05",
+            "lr: 0.06",
+            "train@masked: train.lr in params.yaml is modified",
+        ),
         ("dvc.yaml", "walls run stacks", "walls  run stacks", "stacks: its command has changed"),
     ],
 )

@@ -2,42 +2,53 @@
 verdict is on it.
 """
 
+import ast
 import csv
 import html
+import importlib
 import json
 import re
 import subprocess
 
+import nbformat
 import pandas as pd
 import pytest
 from conftest import ROOT, copy_tree
 from helpers.site_pages import CHROMIUM, HEADLESS, Parsed
 
-from walls.project import site
+from walls.pipeline import log
+from walls.project import origins, site, site_cells, site_text
 
 NAMES = [
     "index.html",
+    "results.html",
     "figures.html",
+    "sources.html",
     "sweep.html",
     *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb"))),
 ]
-# In every page, laid out as on a phone: images that aren't there, formulas without a size, what is
-# wider than the screen.
+WIDTHS = (375, 768, 1280)
+# In every page, laid out as on a phone, a tablet and a desk: images that aren't there, formulas
+# without a size, what is wider than the screen, with every menu of the navigation open, too.
 HARNESS = """<!doctype html><title>.</title><body><script>
-const found = {}, names = %s;
-for (const name of names) {
+const found = {}, names = %s, widths = %s;
+const wide = page => page.documentElement.scrollWidth;
+for (const name of names) for (const width of widths) {
   const frame = document.createElement("iframe");
-  frame.style.cssText = "width:375px;height:667px";
+  frame.style.cssText = `width:${width}px;height:667px`;
   frame.onload = () => {
     const page = frame.contentDocument, all = selector => [...page.querySelectorAll(selector)];
-    found[name] = {
+    const menus = all("nav.pages details").map(menu => { menu.open = true; return wide(page); });
+    found[name + " " + width] = {
       images: all("img").filter(image => !image.naturalWidth).map(image => image.src),
       formulas: all("math").length,
       flat: all("math").filter(math => !math.getBoundingClientRect().height).length,
-      width: page.documentElement.scrollWidth,
+      width: Math.max(wide(page), ...menus),
+      dark: getComputedStyle(page.body).backgroundColor,
+      cut: all("#table1").map(table => table.scrollWidth - table.parentElement.clientWidth),
       sorted: all("#table1 button").map(button => (button.click(), page.querySelector("#table1 tbody th").textContent)),
     };
-    if (Object.keys(found).length === names.length) document.body.textContent = "RESULT" + JSON.stringify(found) + "END";
+    if (Object.keys(found).length === names.length * widths.length) document.body.textContent = "RESULT" + JSON.stringify(found) + "END";
   };
   frame.src = "%s" + name;
   document.body.append(frame);
@@ -80,6 +91,7 @@ def test_a_run_without_images_to_classify(tmp_path):
         and "stays bit-identical.\n" in text
         and "have this activity" in text
     )
+    assert "See Through Walls</h1>" in text
 
 
 def test_nothing_is_loaded_from_elsewhere(folder, pages):
@@ -102,6 +114,7 @@ def test_every_link_and_image_leads_somewhere(folder, pages):
 
 
 def test_every_page_has_a_title_a_way_on_and_described_images(pages):
+    last = max(NAMES, key=lambda name: pages["index.html"].links.index(name))
     for name, page in pages.items():
         tags = [tag for tag, _ in page.tags]
         assert tags.count("h1") == tags.count("title") == tags.count("main") == 1, name
@@ -114,7 +127,7 @@ def test_every_page_has_a_title_a_way_on_and_described_images(pages):
         ), name
         rels = {values.get("rel") for tag, values in page.tags if tag == "a"}
         assert rels >= (
-            {"prev", "next"} - {"index.html": {"prev"}, "figures.html": {"next"}}.get(name, set())
+            {"prev", "next"} - {"index.html": {"prev"}, last: {"next"}}.get(name, set())
         ), name
 
 
@@ -131,7 +144,7 @@ def test_every_formula_is_mathml(pages):
 
 
 def test_a_formula_keeps_its_letters():
-    formula = site.mathml(
+    formula = site_text.mathml(
         r"\mathbb E[\mathbf{GC}'] \sim \mathcal N(0, \widehat{h'}) \begin{cases}a\\b\end{cases}"
     )
     assert all(
@@ -139,14 +152,14 @@ def test_a_formula_keeps_its_letters():
         for part in ("𝔼", "𝐆𝐂", "𝒩", "mover", "mtable", '<mi>h</mi><mo lspace="0" rspace="0">′')
     )
     assert re.search(
-        r"<msup><mrow><mo [^>]*>\)</mo><mspace/></mrow><mn>2", site.mathml(r"\big(B\big)^2")
+        r"<msup><mrow><mo [^>]*>\)</mo><mspace/></mrow><mn>2", site_text.mathml(r"\big(B\big)^2")
     )
     with pytest.raises(ValueError, match=r"formula: got .*nonsense"):
-        site.mathml(r"\nonsense x")
+        site_text.mathml(r"\nonsense x")
 
 
 def test_links_to_files_the_site_lacks_are_named_only():
-    shown = site.markdown(
+    shown = site_text.markdown(
         "[a](2_wall.ipynb#x) [b](../src/walls/cams.py) [c](https://doi.org/1) [d](#e)"
     )
     assert (
@@ -156,46 +169,221 @@ def test_links_to_files_the_site_lacks_are_named_only():
 
 
 def test_the_table_has_every_row_and_the_ledger_every_verdict(folder):
-    index = (folder / "index.html").read_text(encoding="utf-8")
+    index = (folder / "results.html").read_text(encoding="utf-8")
     body = re.search(r'id="table1">.*?<tbody>(.*?)</tbody>', index, re.DOTALL)[1]
     rows = list(csv.DictReader((ROOT / "figures" / "table1.csv").open(encoding="utf-8")))
     methods = list(dict.fromkeys(row["method"] for row in rows))
     assert re.findall(r'<th scope="row">(.*?)</th>', body) == methods
     for row in rows:
         assert f"{float(row['mean']):.1f} ± {float(row['std']):.1f}" in body
-    ledger = re.findall(r'<span class="verdict [\w-]+">([\w ]+)</span> (.*?) <span', index)
+    ledger = re.findall(r'<p><span class="verdict [\w-]+">([\w ]+)</span> (.*?) <span', index)
+    ledger = [(verdict, re.sub(r"<[^>]+>", "", text)) for verdict, text in ledger]
     claims = json.loads((ROOT / "metrics" / "claims.json").read_text())
     assert [(v, html.unescape(c).lower()) for v, c in ledger] == [
         (c["verdict"], c["claim"].lower()) for c in claims
     ]
 
 
+def test_the_front_page_is_notebook_0_without_its_code(tmp_path):
+    """Title and question, what it shows and says; and the paper's own network below."""
+    project = copy_tree(tmp_path / "project")
+    said = nbformat.v4.new_output("execute_result", {"text/markdown": "*A map, 71.3.* So."})
+    pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+    drawn = nbformat.v4.new_output("display_data", {"image/png": pixel})
+    cells = [
+        nbformat.v4.new_markdown_cell("# 0. Start here\n\n**Is it so?** Yes."),
+        nbformat.v4.new_code_cell("seed = 0"),
+        nbformat.v4.new_code_cell("figure = draw()", outputs=[drawn]),
+        nbformat.v4.new_code_cell("caption()", outputs=[said]),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), project / "rendered" / "0_start.ipynb")
+    site.build(project, tmp_path / "site")
+    front = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert front.count("<h1") == 1 and "See Through Walls</h1>" in front
+    assert "<strong>Is it so?</strong> Yes" in front and "<em>A map, 71.3.</em> So." in front
+    assert 'alt="A map, 71.3. So."' in front and "seed" not in front.partition('id="found"')[0]
+    behind = (tmp_path / "site" / "0_start.html").read_text(encoding="utf-8")
+    assert "seed" in behind and "0. Start here</h1>" in behind
+    rows = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["method", "dataset"])
+    table = re.search(r'<table class="short">.*?</table>', front, re.DOTALL)[0]
+    lines = {
+        re.search(r"<th[^>]*>(.*?)</th>", line)[1]: re.findall(r"<td>(.*?)</td>", line)
+        for line in re.findall(r'<tr><th scope="row">.*?</tr>', table)
+    }
+    for method, line in lines.items():
+        mix, paper, gen, _ = (re.sub("<.*?>", "", one) for one in line)
+        assert mix.startswith(f"{rows.loc[(method, 'stack-mix'), 'mean']:.1f} ±")
+        assert gen.startswith(f"{rows.loc[(method, 'stack-gen'), 'mean']:.1f} ±")
+        reported = rows.loc[(method, "stack-mix"), "paper_mean"]
+        assert paper.startswith("—" if pd.isna(reported) else f"{reported:.1f} ±")
+    assert list(lines) == ["GradCAM", "HiResCAM", "uniform map"]
+    train = json.loads((ROOT / "metrics" / "train.json").read_text())
+    for scores in train.values():
+        assert f"{100 * scores['top1']:.1f}" in front
+
+
+def unlinked(fragment):
+    """The numbers in a piece of HTML that are in no link."""
+    outside = re.sub(r"<a .*?</a>", "", fragment, flags=re.DOTALL)
+    return re.findall(r"\d[\d.,]*", html.unescape(re.sub(r"<[^>]+>", " ", outside)))
+
+
+def aims(fragment, sources):
+    """{what each link to the page of sources says: the text of the place that it leads to}."""
+    found = []
+    for target, text in re.findall(
+        r'<a class="number" href="sources.html#([^"]+)">(.*?)</a>', fragment
+    ):
+        place = re.search(rf'<(td|tr|h2) id="{re.escape(target)}">(.*?)</\1>', sources, re.DOTALL)
+        assert place, target
+        found.append((html.unescape(text), html.unescape(re.sub(r"<[^>]+>", " ", place[2]))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def sources(folder):
+    return (folder / "sources.html").read_text(encoding="utf-8")
+
+
+def test_every_number_of_table_1_leads_to_its_cell(folder, sources):
+    """Which holds that number, in full; on the page of results and in notebook 7."""
+    results = (folder / "results.html").read_text(encoding="utf-8")
+    table = re.search(r'id="table1">.*?<tbody>(.*?)</tbody>', results, re.DOTALL)[1]
+    seventh = (folder / "7_paper.html").read_text(encoding="utf-8")
+    (printed,) = (
+        one
+        for one in re.findall(r"<table>.*?</table>", seventh, re.DOTALL)
+        if "raw (STACK-MIX)" in one
+    )
+    printed = printed.partition("<tbody>")[2]
+    for body, columns in ((table, 3), (printed, 4)):
+        assert unlinked(body) == []
+        found = aims(body, sources)
+        rows = pd.read_csv(ROOT / "figures" / "table1.csv")
+        papers = rows["paper_mean"].notna().sum()
+        assert len(found) == (columns - 1) * len(rows) + papers
+        for text, value in found:
+            assert re.match(r"[\d.]+", text)[0] == f"{float(value):.1f}"
+
+
+def test_every_number_of_notebook_9s_table_leads_to_its_key(folder, sources):
+    ninth = (folder / "9_networks.html").read_text(encoding="utf-8")
+    (table,) = (
+        one
+        for one in re.findall(r"<table>.*?</table>", ninth, re.DOTALL)
+        if "<th>verdict</th>" in one
+    )
+    body = table.partition("<tbody>")[2]
+    report = json.loads((ROOT / "metrics" / "networks.json").read_text())["efficientnet-lite0"]
+    assert unlinked(re.sub(r"<th.*?</th>", "", body)) == []
+    found = aims(body, sources)
+    assert len(found) == len(report["activity"]) + len(report["verdicts"])
+    for text, value in found:
+        assert float(re.match(r"[\d.]+", text)[0]) == pytest.approx(float(value), abs=0.051)
+
+
+def test_every_number_of_the_ledger_leads_to_its_claim(folder, sources):
+    results = (folder / "results.html").read_text(encoding="utf-8")
+    claims = json.loads((ROOT / "metrics" / "claims.json").read_text())
+    items = re.findall(r"<li>\n(<p><span class=\"verdict.*?)</li>", results, re.DOTALL)
+    assert len(items) == len(claims)
+    for item, claim in zip(items, claims, strict=True):
+        said = re.sub(r'<span class="quiet">.*?</span>', "", item)  # its place in the paper
+        assert unlinked(said) == [], claim["id"]
+        for text, row in aims(said, sources):
+            assert text in row or text in claim["claim"], claim["id"]
+
+
+def test_a_number_that_no_file_holds_is_no_link():
+    found = origins.Origins(ROOT)
+    table = (
+        "<table><thead><tr><th></th><th>same class</th></tr></thead><tbody>"
+        "<tr><th>GradCAM</th><td>68.2 [64.4, 70.9]</td></tr>"
+        "<tr><th>GradCAM</th><td>68.3 [64.4, 70.9]</td></tr></tbody></table>"
+    )
+    linked = found.linked(table)
+    assert linked.count("<a ") == 1 and "#networks-0-0-mean" in linked
+    assert "<td>68.3 [64.4, 70.9]</td>" in linked
+    assert found.linked("<table><tr><td>1</td></tr></table>").count("<a ") == 0
+    assert found.linked("no table") == "no table"
+
+
+def test_the_page_of_sources_names_stage_cell_function_and_parameters(folder, pages, sources):
+    lock = (ROOT / "dvc.lock").read_text(encoding="utf-8")
+    for stage, file in log.executed(ROOT).items():
+        section = re.search(rf'id="stage-{re.escape(stage)}">(.*?)</section>', sources, re.DOTALL)
+        if f"\n  {stage}:\n" not in lock:  # test_project.py says so
+            continue
+        assert f'href="{file.stem}.html"' in section[1]
+        assert "<code>seed: 0</code>" in section[1], stage
+    for cell in re.findall(r'href="([^"]+)">this cell', sources):
+        page, _, anchor = cell.partition("#")
+        assert anchor in pages[page].ids
+    assert sources.count("this cell</a>") == len(origins.WRITTEN)
+    for _, _, function in origins.WRITTEN.values():
+        module, _, name = function.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name)) and function in sources
+    after = re.search(r'id="stage-paper">(.*?)</section>', sources, re.DOTALL)[1]
+    assert 'href="#stage-cams@stack-mix"' in after and 'href="#stage-networks"' in after
+
+
+def test_every_figure_leads_to_its_cell_and_its_function(folder, pages):
+    """A cell that shows it; a function that there is."""
+    text = (folder / "figures.html").read_text(encoding="utf-8")
+    drawn = re.findall(r'<figure class="drawing" id="([\w-]+)">(.*?)</figure>', text, re.DOTALL)
+    assert len(drawn) == len(list((ROOT / "figures").glob("*.png")))
+    for name, figure in drawn:
+        page, cell, function = re.search(
+            r'href="([^"#]+)#(cell-\d+)">its cell</a> calls <code>([\w.]+)<', figure
+        ).groups()
+        own = (folder / page).read_text(encoding="utf-8")
+        shown = re.search(rf'<figure class="cell" id="{cell}">(.*?)</figure>', own, re.DOTALL)[1]
+        assert f'src="figures/{name}.png"' in shown, name
+        module, _, called = function.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), called)), function
+        assert f"sources.html#stage-" in figure, name
+
+
+def test_a_picture_is_the_one_that_its_cell_saves():
+    """Not one that the cell only names, as a folder."""
+    source = 'folder = runs("networks")\nfigure = style.save(plots.maps(one), folder, "fig1")'
+    assert list(site_cells._drawings(source)) == ["fig1"]
+    later = 'drawn = plots.curves(a) if a else plots.none()\nfigure = save(drawn, b, "sweep")'
+    assert ast.unparse(site_cells._drawings(later)["sweep"]) == "plots.curves"
+    assert site_cells._drawings('one = start(paths.runs("networks"), a, "b")') == {}
+
+
 @pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: the pages were checked, but not opened in a browser"
 )
-def test_in_a_browser_without_a_network(folder, pages, tmp_path):
+def test_in_a_browser_without_a_network(folder, pages, tmp_path, scheme):
     harness = tmp_path / "harness.html"
-    harness.write_text(HARNESS % (json.dumps(NAMES), folder.as_uri() + "/"))
+    names, widths = json.dumps(NAMES), json.dumps(WIDTHS)
+    harness.write_text(HARNESS % (names, widths, folder.as_uri() + "/"))
     command = [
         *HEADLESS,
         "--enable-logging=stderr",
         "--allow-file-access-from-files",
         f"--user-data-dir={tmp_path / 'profile'}",
-        "--virtual-time-budget=20000",
+        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+        "--virtual-time-budget=60000",
         "--dump-dom",
         harness.as_uri(),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ":CONSOLE" not in done.stderr, done.stderr[-2000:]
     result = re.search(r"RESULT(.*)END", done.stdout)
     assert result, done.stderr[-2000:]
     found = json.loads(html.unescape(result[1]))
     for name in NAMES:
-        assert (
-            found[name]["images"] == [] and found[name]["flat"] == 0 and found[name]["width"] <= 375
-        ), (name, found[name])
-        assert found[name]["formulas"] == sum(tag == "math" for tag, _ in pages[name].tags)
+        for width in WIDTHS:
+            one = found[f"{name} {width}"]
+            assert one["images"] == [] and one["flat"] == 0 and one["width"] <= width, (name, one)
+            assert one["formulas"] == sum(tag == "math" for tag, _ in pages[name].tags)
+            assert (one["dark"] == "rgb(23, 25, 29)") == (scheme == "dark")
+    assert found["results.html 1280"]["cut"] == [0]  # the table, of its box
     table = pd.read_csv(ROOT / "figures" / "table1.csv")
     table = table[table["dataset"] == "stack-mix"].set_index("method")["mean"]
-    assert found["index.html"]["sorted"][:2] == [table.index.min(), table.idxmax()]
+    assert found["results.html 375"]["sorted"][:2] == [table.index.min(), table.idxmax()]

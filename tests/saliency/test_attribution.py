@@ -120,7 +120,9 @@ def test_rise_is_its_formula_on_its_own_masks():
         model.head.weight /= 100
     maps = saliency_maps(model, inputs, ["RISE"], target, options={"RISE": {"masks": 10}})["RISE"]
     for i, image in enumerate(inputs):
-        drawn = perturbation.random_masks(10, (SIZE, SIZE), 0.5, perturbation.pixel_seed(image)).double()
+        drawn = perturbation.random_masks(
+            10, (SIZE, SIZE), 0.5, perturbation.pixel_seed(image)
+        ).double()
         with torch.no_grad():
             score = model(drawn[:, None] * image).softmax(1)[:, target[i]]
         wanted = torch.einsum("n,nhw->hw", score, drawn) / (10 * 0.5)

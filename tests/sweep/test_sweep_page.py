@@ -56,6 +56,8 @@ def built(root: Path, text: str, heat: str) -> Path:
     """
     for part in ("figures", "metrics", "rendered"):
         shutil.copytree(ROOT / part, root / part)
+    for name in ("dvc.yaml", "dvc.lock"):
+        shutil.copyfile(ROOT / name, root / name)
     params = (ROOT / "params.yaml").read_text(encoding="utf-8")
     assert "\nheat: magma" in params
     chosen = params.replace("\nheat: magma", f"\nheat: {heat}")

@@ -18,6 +18,7 @@ from walls.pipeline import kernel, log, notebooks, stages
 from walls.pipeline.locks import alone
 
 NOTEBOOKS = {
+    "start": "0_start",
     "theory": "1_theory",
     "wall": "2_wall",
     "data": "3_data",
