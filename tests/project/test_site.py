@@ -341,7 +341,7 @@ def test_every_figure_leads_to_its_cell_and_its_function(folder, pages):
         assert f'src="figures/{name}.png"' in shown, name
         module, _, called = function.rpartition(".")
         assert callable(getattr(importlib.import_module(module), called)), function
-        assert f"sources.html#stage-" in figure, name
+        assert "sources.html#stage-" in figure, name
 
 
 def test_a_picture_is_the_one_that_its_cell_saves():
