@@ -92,9 +92,7 @@ def both_parts(cut: Cut, name: str) -> tuple[Attended, Attended]:
     network = model.network if isinstance(model, Behind) else model
     blocks = blocks_of(network)
     if not isinstance(model, Behind) or not blocks:
-        raise ValueError(
-            f"{name}: got {type(network).__name__}, without blocks of attention; {TAKES}"
-        )
+        raise ValueError(_other(name, network))
     pairs = zip(model.divide(cut.images), (False, True), strict=True)
     columns, rows = cut.features.shape[3], cut.features.shape[2]
     seen_rows = model.zone().rows[1]
@@ -133,9 +131,13 @@ def _attended(
     )
     pools = all(one.ndim == 4 and one.shape[2:] == (1, count) for one in last)
     if len(attention) < len(blocks) or not square or not pools or len(last) > 1 or count < patches:
-        got = type(model.network).__name__
-        raise ValueError(f"{name}: got {got}, in which not every token attends to all; {TAKES}")
+        raise ValueError(_other(name, model.network))
     return Attended(attention, last[0] if last else None, tokens, logits, count - patches)
+
+
+def _other(name: str, network: nn.Module) -> str:
+    got = type(network).__name__
+    return f"{name}: got {got}, without blocks in which every token attends to all; {TAKES}"
 
 
 def pooled_by_attention(network: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor]:
