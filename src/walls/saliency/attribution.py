@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
 from walls.saliency.registry import BUT_ACROSS, BY_CONSTRUCTION, IN_THE_LIMIT, method
-from walls.saliency.tensors import pixel_seed
+from walls.saliency.tensors import numpy_seeded, pixel_seed
 
 CELL = 32  # pixels a side of the squares that stand for superpixels
 SAMPLES = 200  # of KernelShap and Lime, a pass each
@@ -272,15 +271,10 @@ def _cells(cut: Cut, attribute: Callable[..., Tensor], cell: int, **settings: in
 @contextmanager
 def _seeded(image: Tensor) -> Iterator[None]:
     """torch's and NumPy's global generators at seeds of the image's; afterwards as they were."""
-    seed, before = pixel_seed(image), np.random.get_state()
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
+    seed, devices = pixel_seed(image), range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=devices), numpy_seeded(seed):
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+        yield
 
 
 @contextmanager
