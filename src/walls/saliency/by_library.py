@@ -1,4 +1,10 @@
-"""CAM methods that pytorch-grad-cam computes, from **B** and its gradient as they are here."""
+"""CAM methods that pytorch-grad-cam computes, from **B** and its gradient as they are here.
+
+Two of the library's (1.5.7) are not among them, since they put several layers together and a wall
+has one, **B**. RefineCAM multiplies the layers' maps: of **B** alone it is GradCAM++, to the bit.
+FullGrad takes no layer; it adds the image's map and one of every bias before **B**, and of **B**
+and f alone no such bias is left.
+"""
 
 import numpy as np
 import torch
