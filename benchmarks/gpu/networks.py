@@ -28,7 +28,7 @@ from walls.images import loaders, stacked, transforms
 from walls.network import classifier, geometry
 from walls.network.certificate import certify
 from walls.paper import claims, table1
-from walls.saliency import evaluation
+from walls.saliency import comparisons, evaluation
 from walls.sources.kinds import SOURCES
 from walls.stacks import build as stacks
 from walls.training import job, loop
@@ -85,7 +85,7 @@ def measure(run: Run) -> str:
     _, others = trained(run, "baseline", p, train_set, val_set, found, kept)
     follows = run.attempt(
         "which part the logits follow",
-        lambda: evaluation.follows_upper(masked, images[:16], zone, list(rows["label"][:16])),
+        lambda: comparisons.follows_upper(masked, images[:16], zone, list(rows["label"][:16])),
         found["errors"],
     )
     checks = {"stack-mix": {"follows_upper": follows}}

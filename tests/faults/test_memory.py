@@ -10,7 +10,7 @@ from conftest import ROOT, environment
 from torch import nn
 
 from walls.network.classifier import Classifier, WallLinear
-from walls.saliency import evaluation
+from walls.saliency import comparisons, evaluation
 from walls.saliency.maps import saliency_maps
 from walls.saliency.settings import Cams
 
@@ -73,7 +73,8 @@ def short_of_memory(monkeypatch, error, most):
             raise error
         return real(*arguments, batch_size=batch_size, **options)
 
-    monkeypatch.setattr(evaluation, "saliency_maps", maps)
+    for module in (comparisons, evaluation):
+        monkeypatch.setattr(module, "saliency_maps", maps)
     return asked
 
 
@@ -113,11 +114,11 @@ def test_another_error_is_raised_as_it_is(monkeypatch):
 
 
 def test_tuning_opticam_halves_too(monkeypatch):
-    monkeypatch.setattr(evaluation, "TUNED_LR", (0.1,))
-    monkeypatch.setattr(evaluation, "TUNED_STEPS", (2,))
-    table = evaluation.tune(network(), pictures(4), settings())
+    monkeypatch.setattr(comparisons, "TUNED_LR", (0.1,))
+    monkeypatch.setattr(comparisons, "TUNED_STEPS", (2,))
+    table = comparisons.tune(network(), pictures(4), settings())
     asked = short_of_memory(monkeypatch, MemoryError(), most=4)
-    again = evaluation.tune(network(), pictures(4), settings())
+    again = comparisons.tune(network(), pictures(4), settings())
     assert asked == [8, 4] and np.allclose(table, again, rtol=0, atol=1e-9)
 
 

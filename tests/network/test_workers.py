@@ -14,7 +14,7 @@ from walls.saliency.cut import Cut
 from walls.saliency.maps import saliency_maps
 from walls.saliency.methods import _ablated
 
-STEPS = {"Opti-CAM": {"steps": 2}}
+SETTINGS = {"Opti-CAM": {"steps": 2}, "RISE": {"masks": 40}}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,8 @@ def test_the_same_bits_whatever_the_number_of_workers(name):
         assert model.single == (3, 64, 64)
 
     def found():
-        maps = saliency_maps(model, images, ["ScoreCAM", "Opti-CAM"], options=STEPS)
+        names = ["ScoreCAM", "Opti-CAM", "RISE", "ReciproCAM"]
+        maps = saliency_maps(model, images, names, options=SETTINGS)
         with torch.no_grad():
             return maps | {"ablated": _ablated(Cut(model, images, None, 32))}
 

@@ -129,6 +129,14 @@ def test_rise_is_its_formula_on_its_own_masks():
         torch.testing.assert_close(maps[i], wanted)
 
 
+def test_rise_has_few_masked_images_in_memory():
+    """However many there are: those of one part for every worker."""
+    model, passed = linear(), []
+    model.features.register_forward_hook(lambda layer, given, out: passed.append(len(out)))
+    saliency_maps(model, images(1), ["RISE"], options={"RISE": {"masks": 50}}, batch_size=3)
+    assert sum(passed) == 1 + 50 and max(passed) <= 3
+
+
 @pytest.mark.parametrize("keep", [0.2, 0.5])
 def test_rises_masks_have_their_expectation_at_every_pixel(keep):
     drawn = perturbation.random_masks(4000, (28, 14), keep, seed=3)

@@ -156,6 +156,38 @@ def test_every_single_layer_method_of_the_library_is_there():
     assert not missing and set(PEERS) | OURS | UNSEEDED <= set(methods.METHODS)
 
 
+def test_refinecam_of_one_layer_is_gradcam_plus_plus(tiny):
+    """Why it has no row of its own: it multiplies the maps of several layers."""
+    whole, images = Whole(tiny), noise(2)
+    layers = [whole.features[-1]]
+    refined = library.RefineCAM(whole, layers)(images)
+    with library.GradCAMPlusPlus(whole, layers) as cam:
+        own = cam(images, targets=None)
+    assert refined.max() > 0.9 and np.array_equal(refined, own)
+    two = library.RefineCAM(whole, [whole.features[-4], *layers])(images)
+    assert abs(two - own).max() > 0.1
+
+
+def test_fullgrad_takes_no_layer_and_needs_the_biases_before_it(tiny, capsys):
+    """Why it has no row of its own. Of f alone, |g ⊙ **B**| is left, each channel scaled."""
+    whole, images = Whole(tiny), noise(1)
+    with library.FullGrad(whole, []) as cam:
+        every, biased = cam(images, targets=None), len(cam.target_layers)
+    with library.FullGrad(whole, [whole.features[-1]]) as cam:
+        assert np.array_equal(cam(images, targets=None), every)
+    assert "target_layers is ignored" in capsys.readouterr().out
+    assert biased == 26 and every[:, :170].max() > 0.9 and not every[:, 170:].any()
+    features = tiny.features(images).detach()
+    with library.FullGrad(tiny.head, []) as cam:
+        assert not cam.target_layers
+        left = torch.from_numpy(cam(features, targets=None))
+    leaf = features.clone().requires_grad_()
+    tiny.head(leaf).amax(1).sum().backward()
+    product = (leaf.grad * features).abs()
+    peaks = product.amax((2, 3), keepdim=True)
+    torch.testing.assert_close(left, upscale((product / (1e-7 + peaks)).sum(1), 14), atol=1e-4, rtol=0)
+
+
 @pytest.fixture
 def added(monkeypatch):
     """A method of somebody's own, with a setting of its own, for as long as a test takes."""

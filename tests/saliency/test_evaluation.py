@@ -18,7 +18,7 @@ from helpers.imports import closure
 
 from walls.images.transforms import normalise
 from walls.network.geometry import DeadZone
-from walls.saliency import evaluation, opticam
+from walls.saliency import comparisons, evaluation, opticam
 from walls.saliency.activity import activity, interpolate, upscale
 from walls.saliency.maps import saliency_maps
 
@@ -180,20 +180,20 @@ def test_changing_the_lower_part_changes_no_logit(tiny):
     images = pictures(18)
     with torch.no_grad():
         predicted = tiny(normalise(images)).argmax(1).tolist()
-    follows = evaluation.follows_upper(tiny, images, ZONE, predicted)
+    follows = comparisons.follows_upper(tiny, images, ZONE, predicted)
     assert (follows["images"], follows["lower_changed"], follows["upper_changed"]) == (18, 0, 18)
     # Whatever is above decides: an image's own class, or the next one's.
     assert (follows["own_named"], follows["other_named"]) == (18, 18)
     wrong = [(label + (i < 7)) % 5 for i, label in enumerate(predicted)]
-    follows = evaluation.follows_upper(tiny, images, ZONE, wrong)
+    follows = comparisons.follows_upper(tiny, images, ZONE, wrong)
     assert (follows["own_named"], follows["other_named"]) == (11, 11)
     too_large = DeadZone((150, 5), (224, 14))
-    assert evaluation.follows_upper(tiny, images, too_large, predicted)["lower_changed"] == 18
+    assert comparisons.follows_upper(tiny, images, too_large, predicted)["lower_changed"] == 18
 
 
 def test_both_ways_of_hiding_are_compared_image_by_image(tiny):
     images = pictures(3)
-    table = evaluation.hidden_ways(
+    table = comparisons.hidden_ways(
         tiny, images, settings(methods=["Opti-CAM", "ScoreCAM"], opticam_steps=3), ZONE
     )
     inputs = normalise(images)
@@ -212,10 +212,10 @@ def test_both_ways_of_hiding_are_compared_image_by_image(tiny):
 
 
 def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
-    monkeypatch.setattr(evaluation, "TUNED_LR", (0.01, 10.0))
-    monkeypatch.setattr(evaluation, "TUNED_STEPS", (1,))
+    monkeypatch.setattr(comparisons, "TUNED_LR", (0.01, 10.0))
+    monkeypatch.setattr(comparisons, "TUNED_STEPS", (1,))
     images = pictures(2)
-    table = evaluation.tune(tiny, images, settings(opticam_steps=6))
+    table = comparisons.tune(tiny, images, settings(opticam_steps=6))
     assert [*zip(table["lr"], table["steps"], strict=True)] == [
         (lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)
     ]

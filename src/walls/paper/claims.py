@@ -238,7 +238,7 @@ def accuracy(found: Findings) -> Judged:
     tolerance="exact",
 )
 def ignores_lower(found: Findings) -> Judged:
-    """Logits with another lower part, bit for bit (evaluation.follows_upper)."""
+    """Logits with another lower part, bit for bit (comparisons.follows_upper)."""
     counts = _swapped(found)
     if not counts:
         return Judged("by construction", "no images", UNTESTED)

@@ -13,13 +13,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
 from walls.saliency.registry import BUT_ACROSS, BY_CONSTRUCTION, IN_THE_LIMIT, method
-from walls.saliency.tensors import pixel_seed
+from walls.saliency.tensors import numpy_seeded, pixel_seed
 
 CELL = 32  # pixels a side of the squares that stand for superpixels
 SAMPLES = 200  # of KernelShap and Lime, a pass each
@@ -60,12 +59,7 @@ def integrated_gradients(cut: Cut, steps: int = 50) -> Tensor:
     from captum.attr import IntegratedGradients
 
     own = IntegratedGradients(cut.model)
-    few = cut.batch_size
-
-    def attribute(image: Tensor, target: int) -> Tensor:
-        return own.attribute(image, target=target, n_steps=steps, internal_batch_size=few)
-
-    return _each(cut, attribute)
+    return _each(cut, own.attribute, n_steps=steps, internal_batch_size=cut.batch_size)
 
 
 @method(
@@ -115,13 +109,8 @@ def gradient_shap(cut: Cut, samples: int = 25) -> Tensor:
     """
     from captum.attr import GradientShap
 
-    own = GradientShap(cut.model)
-
-    def attribute(image: Tensor, target: int) -> Tensor:
-        zero = torch.zeros_like(image)
-        return own.attribute(image, zero, target=target, n_samples=samples, stdevs=0.09)
-
-    return _each(cut, attribute)
+    own, zero = GradientShap(cut.model), torch.zeros_like(cut.images[:1])
+    return _each(cut, own.attribute, baselines=zero, n_samples=samples, stdevs=0.09)
 
 
 @method("DeepLift", by="Shrikumar et al., 2017", passes="2", guarantee=BY_CONSTRUCTION, pixels=True)
@@ -177,12 +166,8 @@ def occlusion(cut: Cut, window: int = 32, stride: int = 16) -> Tensor:
     from captum.attr import Occlusion
 
     own, channels = Occlusion(cut.model), cut.images.shape[1]
-
-    def attribute(image: Tensor, target: int) -> Tensor:
-        size, step = (channels, window, window), (channels, stride, stride)
-        return own.attribute(image, size, step, target=target)[:, :1]  # the same in each channel
-
-    return _each(cut, attribute)
+    size, step = (channels, window, window), (channels, stride, stride)
+    return _each(cut, own.attribute, _alike, sliding_window_shapes=size, strides=step)
 
 
 @method(
@@ -237,23 +222,39 @@ def lime(cut: Cut, cell: int = CELL, samples: int = SAMPLES) -> Tensor:
     return _cells(cut, Lime(cut.model).attribute, cell, n_samples=samples)
 
 
-def _each(cut: Cut, attribute: Attribute, channels: Callable[[Tensor], Tensor] | None = None):
-    """The maps (N, H, W) of all images, each attributed by itself and with draws of its own."""
-    flat = channels or (lambda scores: scores.sum(1))
-    maps = []
-    for image, target in zip(cut.images.split(1), cut.targets.tolist(), strict=True):
-        with _seeded(image), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # captum's, that it sets hooks and gradients
-            scores = attribute(image.detach().clone(), target=target)
-        maps.append(flat(scores.detach()))
-    return torch.cat(maps).to(cut.images.dtype)
+def _added(scores: Tensor) -> Tensor:
+    return scores.sum(1)
 
 
 def _largest(scores: Tensor) -> Tensor:
     return scores.amax(1)
 
 
-def _cells(cut: Cut, attribute: Callable[..., Tensor], cell: int, **settings: int) -> Tensor:
+def _alike(scores: Tensor) -> Tensor:
+    """Of squares of all channels together: each channel has the square's score."""
+    return scores[:, 0]
+
+
+def _each(
+    cut: Cut,
+    attribute: Attribute,
+    channels: Callable[[Tensor], Tensor] = _added,
+    **settings: object,
+) -> Tensor:
+    """The maps (N, H, W) of all images, each attributed by itself and with draws of its own.
+
+    `channels` makes (1, H, W) of an image's scores (1, C, H, W); `settings` are captum's.
+    """
+    maps = []
+    for image, target in zip(cut.images.split(1), cut.targets.tolist(), strict=True):
+        with _seeded(image), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # captum's, that it sets hooks and gradients
+            scores = attribute(image.detach().clone(), target=target, **settings)
+        maps.append(channels(scores.detach()))
+    return torch.cat(maps).to(cut.images.dtype)
+
+
+def _cells(cut: Cut, attribute: Attribute, cell: int, **settings: int) -> Tensor:
     """As `_each`, of squares of `cell` pixels a side, all channels of one together."""
     if cell < 1:
         raise ValueError(f"cell: got {cell}; takes 1 or more pixels")
@@ -261,26 +262,16 @@ def _cells(cut: Cut, attribute: Callable[..., Tensor], cell: int, **settings: in
     row, column = torch.arange(height) // cell, torch.arange(width) // cell
     number = row[:, None] * (int(column[-1]) + 1) + column
     mask = number.to(cut.images.device)[None, None]
-
-    def one(image: Tensor, target: int) -> Tensor:
-        found = attribute(image, target=target, feature_mask=mask, **settings)
-        return found[:, :1]  # every channel of a square has the square's score
-
-    return _each(cut, one)
+    return _each(cut, attribute, _alike, feature_mask=mask, **settings)
 
 
 @contextmanager
 def _seeded(image: Tensor) -> Iterator[None]:
     """torch's and NumPy's global generators at seeds of the image's; afterwards as they were."""
-    seed, before = pixel_seed(image), np.random.get_state()
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices=devices):
+    seed, devices = pixel_seed(image), range(torch.cuda.device_count())
+    with torch.random.fork_rng(devices=devices), numpy_seeded(seed):
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            np.random.set_state(before)
+        yield
 
 
 @contextmanager

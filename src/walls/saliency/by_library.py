@@ -1,7 +1,10 @@
-"""CAM methods that pytorch-grad-cam computes, from **B** and its gradient as they are here."""
+"""CAM methods that pytorch-grad-cam computes, from **B** and its gradient as they are here.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+Two of the library's (1.5.7) are not among them, since they put several layers together and a wall
+has one, **B**. RefineCAM multiplies the layers' maps: of **B** alone it is GradCAM++, to the bit.
+FullGrad takes no layer; it adds the image's map and one of every bias before **B**, and of **B**
+and f alone no such bias is left.
+"""
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 from walls.saliency.cut import Cut
 from walls.saliency.registry import BY_CONSTRUCTION, method
+from walls.saliency.tensors import numpy_seeded
 
 
 @method("GradCAMElementWise", by="pytorch-grad-cam", guarantee=BY_CONSTRUCTION)
@@ -70,7 +74,7 @@ def _by_library(name: str, cut: Cut) -> Tensor:
         cut.features.split(1), cut.gradient.split(1), cut.targets, strict=True
     ):
         goals, arrays = [ClassifierOutputTarget(int(target))], map(_array, (features, gradient))
-        with _same_start():
+        with numpy_seeded(0):
             maps.append(
                 cam.get_cam_image(features, network.layer, goals, *arrays, eigen_smooth=False)
             )
@@ -81,14 +85,3 @@ def _by_library(name: str, cut: Cut) -> Tensor:
 
 def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
-
-
-@contextmanager
-def _same_start() -> Iterator[None]:
-    """NumPy's global generator at a seed of its own; afterwards as the caller had it."""
-    before = np.random.get_state()
-    np.random.seed(0)
-    try:
-        yield
-    finally:
-        np.random.set_state(before)

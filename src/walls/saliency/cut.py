@@ -66,36 +66,44 @@ class Cut:
         """y, the target's logit: (N,)."""
         return self.logits.gather(1, self.targets[:, None])[:, 0]
 
-    def scores(self, made: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
+    def scores(
+        self, made: Callable[[Tensor], Tensor], pairs: Tensor, probability: bool = False
+    ) -> Tensor:
         """The targets' logits of other images, (M,), from the rows that the head can see alone.
 
         `made`: what makes them of some of `pairs` (M, 2), whose first column says of which image
-        each is. On a processor the pairs are shared out (workers.py).
+        each is; a few at a time, so that never all are in memory. `probability`: the softmax's
+        instead of the logit. On a processor the pairs are shared out (workers.py).
         """
 
         def logits(model: Classifier, some: Tensor) -> Tensor:
             images = made(some).contiguous(memory_format=torch.channels_last)
             return model.scores(images.split(PART) if images.device.type == "cpu" else [images])
 
-        return self._of_targets(logits, pairs)
+        return self._of_targets(logits, pairs, probability)
 
-    def head_scores(self, made: Callable[[Tensor], Tensor], pairs: Tensor) -> Tensor:
-        """The targets' logits of changed features, (M,): `made` makes them, as for `scores`."""
+    def head_scores(
+        self, made: Callable[[Tensor], Tensor], pairs: Tensor, probability: bool = False
+    ) -> Tensor:
+        """The targets' logits or probabilities of changed features, (M,): all as for `scores`."""
 
         def logits(model: Classifier, some: Tensor) -> Tensor:
             return self._logits(model, made(some), some[:, 0])
 
-        return self._of_targets(logits, pairs)
+        return self._of_targets(logits, pairs, probability)
 
-    def _of_targets(self, logits: Callable[[Classifier, Tensor], Tensor], pairs: Tensor) -> Tensor:
-        """The target's among the logits of all pairs, a few at a time."""
+    def _of_targets(
+        self, logits: Callable[[Classifier, Tensor], Tensor], pairs: Tensor, probability: bool
+    ) -> Tensor:
+        """The target's among the logits of all pairs, a few at a time; or its probability."""
         every = self.targets  # and the cut: made before several workers ask for them
         on_processor = self.images.device.type == "cpu"
         at_once = min(AT_ONCE, self.batch_size) if on_processor else self.batch_size
 
         def scores(model: Classifier, some: Tensor) -> Tensor:
-            targets = every[some[:, 0], None]
-            return logits(model, some).gather(1, targets)[:, 0].to(self.images.dtype)
+            found = logits(model, some)
+            found = found.softmax(1) if probability else found
+            return found.gather(1, every[some[:, 0], None])[:, 0].to(self.images.dtype)
 
         parts = pairs.split(at_once) if len(pairs) else []
         nothing = self.images.new_empty(0)

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 import pandas as pd
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from walls.base import normalisation
 from walls.base.progress import track
-from walls.images import stacked, transforms
+from walls.images import transforms
 from walls.images.transforms import normalise
 from walls.network import classifier, geometry, state, workers, wrapped
 from walls.network.classifier import Classifier
@@ -59,7 +58,6 @@ BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
 PREDICTED, MU, MU_RAW = "predicted", "{}: mu", "{}: mu_raw"
-TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
 
 
 def evaluate(
@@ -84,7 +82,7 @@ def evaluate(
     """
     if not len(images):
         return pd.DataFrame(columns=COLUMNS), {}
-    work = _Work(_ready(model, settings), images, settings, zone)
+    work = _Work(ready(model, settings), images, settings, zone)
     kept = Kept(resume, *work.names())
     among = processes or Processes()
     share = _share(work, kept, range(among.rank, work.batches, among.ranks))
@@ -145,7 +143,7 @@ def _share(work: _Work, kept: Kept, batches: range) -> tuple[list[str], dict[str
             names.append(kept.name(batch))
             found = kept.find(names[-1])
             if found is None:
-                found, at_once = _fitting(partial(_batch, work, batch, bar.update), at_once)
+                found, at_once = fitting(partial(_batch, work, batch, bar.update), at_once)
                 kept.keep(names[-1], found)
             _put(found, values, slice(done, done + len(batch)), count)
             done += len(batch)
@@ -189,126 +187,7 @@ def _table(found: dict[str, Tensor], methods: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
-    """Opti-CAM's average drop and increase (percent) for several learning rates and step numbers.
-
-    The paper tunes both "to achieve a low average drop"; `images` (N, 3, H, W) uint8 should be none
-    of those evaluated. The settings' own pair is among those compared. Columns: lr, steps,
-    average_drop, average_increase.
-    """
-    model = _ready(model, settings)
-    inputs = _inputs(model, images)
-    with torch.no_grad():
-        targets = model.scores([inputs]).argmax(1)
-    rates = sorted({*TUNED_LR, settings.opticam_lr})
-    numbers = sorted({*TUNED_STEPS, settings.opticam_steps})
-    pairs = [(lr, steps) for lr in rates for steps in numbers]
-    rows = []
-    for lr, steps in track(pairs, desc="tuning Opti-CAM"):
-        work = partial(_tried, model, inputs, targets, {"steps": steps, "lr": lr})
-        found = _fitting(work, settings.batch_size)[0]
-        drop = opticam.average_drop(model, inputs, found, targets)
-        rows.append({"lr": lr, "steps": steps, **drop})
-    return pd.DataFrame(rows)
-
-
-def hidden_ways(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> pd.DataFrame:
-    """µ×100 of the methods that mask images, where black is hidden and where the mean colour is.
-
-    `images` (N, 3, H, W) uint8, the target the predicted class. Columns: method, images (whose µ is
-    a number both ways), black (the definition's way), mean (the library's), difference (the mean
-    over images of black - mean) and error (its standard error, NaN for one image).
-    """
-    model, size = _ready(model, settings), tuple(images.shape[2:])
-    inputs = _inputs(model, images)
-    with torch.no_grad():
-        targets = model.scores([inputs]).argmax(1)
-    rows = []
-    for name in (name for name in ("ScoreCAM", "Opti-CAM") if name in settings.methods):
-        mu = []
-        for hidden in opticam.HIDDEN:
-            own = settings.options.get(name, {}) | {"hidden": hidden}
-            work = partial(_tried, model, inputs, targets, own, name=name)
-            found = _fitting(work, settings.batch_size)[0].cpu()
-            mu.append(100 * measure(found, size, zone)[0])
-        both = torch.stack(mu)[:, ~torch.stack(mu).isnan().any(0)]
-        difference = both[0] - both[1]
-        row = {"method": name, "images": both.shape[1]}
-        row |= dict(zip(opticam.HIDDEN, both.mean(1).tolist(), strict=True))
-        row["difference"] = float(difference.mean())
-        error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else np.nan
-        rows.append(row | {"error": float(error)})
-    return pd.DataFrame(rows)
-
-
-def _tried(
-    model: Classifier,
-    inputs: Tensor,
-    targets: Tensor,
-    own: dict[str, object],
-    at_once: int,
-    name: str = "Opti-CAM",
-) -> Tensor:
-    """One method's maps with settings of its own, without a bar."""
-    return saliency_maps(
-        model,
-        inputs,
-        [name],
-        targets,
-        batch_size=at_once,
-        options={name: own},
-        progress=lambda maps: None,
-    )[name]
-
-
-def follows_upper(
-    model: Classifier, images: Sequence, zone: DeadZone, labels: Sequence[int]
-) -> dict[str, int]:
-    """Of N images, in how many the logits change with the part in the dead zone, and above it.
-
-    Each part is taken from the next image (stacked.swap); the full-height computation, bit for bit.
-    `labels`: the class of each image's animals; `own_named`, `other_named`: how often the upper
-    animal's class is predicted, of the image as it is and with the next one's upper part. Empty
-    where there are fewer than two images.
-    """
-    if len(images) < 2:
-        return {}
-
-    def logits(part: Tensor) -> Tensor:
-        return model.head(model.features(normalise(part)))
-
-    below, above, own, other = [], [], [], []
-    with torch.no_grad():
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            places = range(start + 1, start + 1 + len(batch))
-            following = torch.stack([images[place % len(images)] for place in places])
-            named = [int(labels[start + i]) for i in range(len(batch))]
-            next_named = [int(labels[place % len(images)]) for place in places]
-            before, lower, upper = map(logits, (batch, *stacked.swap(batch, following, zone)))
-            below += (lower != before).any(1).tolist()
-            above += (upper != before).any(1).tolist()
-            own += (before.argmax(1).cpu() == torch.tensor(named)).tolist()
-            other += (upper.argmax(1).cpu() == torch.tensor(next_named)).tolist()
-    return {
-        "images": len(images),
-        "lower_changed": sum(below),
-        "upper_changed": sum(above),
-        "own_named": sum(own),
-        "other_named": sum(other),
-    }
-
-
-def rounding(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> float:
-    """The largest change of μ×100 that bfloat16 makes on `images`, over the settings' methods."""
-    mu = []
-    for kind in ("float32", "bfloat16"):
-        table, _ = evaluate(model, images, settings.model_copy(update={"precision": kind}), zone)
-        mu.append(table["mu"].to_numpy())
-    return 100 * float(np.nanmax(np.abs(mu[0] - mu[1])))
-
-
-def _ready(model: Classifier, settings: Cams) -> Classifier:
+def ready(model: Classifier, settings: Cams) -> Classifier:
     """A copy of the network on its device, in the settings' precision and the faster layout."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind = torch.float64 if settings.precision == "float64" else torch.float32
@@ -317,7 +196,7 @@ def _ready(model: Classifier, settings: Cams) -> Classifier:
     return model
 
 
-def _inputs(model: Classifier, batch: Tensor) -> Tensor:
+def inputs_of(model: Classifier, batch: Tensor) -> Tensor:
     return normalise(batch).to(next(model.parameters()))
 
 
@@ -340,7 +219,7 @@ def _batch_maps(
     at_once: int,
 ) -> dict[str, Tensor]:
     """One batch's raw maps and predicted classes, on the CPU, `at_once` images at a time."""
-    inputs = _inputs(model, batch)
+    inputs = inputs_of(model, batch)
     rounded = settings.precision == "bfloat16"
     with torch.no_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=rounded):
         parts = inputs.split(at_once)
@@ -357,7 +236,7 @@ def _batch_maps(
     return {name: raw.cpu().contiguous() for name, raw in ({PREDICTED: predicted} | found).items()}
 
 
-def _fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
+def fitting(work: Callable[[int], T], at_once: int) -> tuple[T, int]:
     """`work(at_once)`, or with half as many images at once while the memory doesn't hold them.
 
     And how many it was. Says so on stderr; ValueError where not even one fits.

@@ -12,6 +12,7 @@ from walls.saliency.registry import method
 from walls.saliency.tensors import pixel_seed
 
 CELLS = 7  # squares of a mask along the image's width
+MASKS = 32  # of an image, summed at once
 
 
 @method("RISE", by="Petsiuk et al., 2018", passes="200", costly=True, pixels=True)
@@ -25,18 +26,24 @@ def rise(cut: Cut, masks: int = 200, keep: float = 0.5) -> Tensor:
     """
     if masks < 1 or not 0 < keep < 1:
         raise ValueError(f"RISE: got {masks} masks, keep {keep}; takes 1 or more, between 0 and 1")
-    size = cut.images.shape[2:]
-    maps = []
-    for image, target in zip(cut.images, cut.targets, strict=True):
-        total = torch.zeros(size, dtype=torch.float64, device=image.device)
-        every = random_masks(masks, (int(size[0]), int(size[1])), keep, pixel_seed(image))
-        for part in every.split(cut.batch_size):
-            part = part.to(image)
-            logits = cut.model.scores(list((part[:, None] * image).split(4)))
-            score = logits.softmax(1)[:, target]
-            total += torch.einsum("n,nhw->hw", score.double(), part.double())
-        maps.append(total / (masks * keep))
-    return torch.stack(maps).to(cut.images.dtype)
+    return torch.stack([_rise(cut, image, masks, keep) for image in range(len(cut.images))])
+
+
+def _rise(cut: Cut, number: int, masks: int, keep: float) -> Tensor:
+    """RISE of the image of that number in its batch: (H, W)."""
+    image = cut.images[number]
+    height, width = image.shape[1:]
+    drawn = random_masks(masks, (height, width), keep, pixel_seed(image))
+
+    def masked(pairs: Tensor) -> Tensor:
+        return drawn[pairs[:, 1].cpu(), None].to(image) * image
+
+    pairs = torch.cartesian_prod(torch.tensor([number]), torch.arange(masks)).to(image.device)
+    scores = cut.scores(masked, pairs, probability=True)
+    total = torch.zeros(height, width, dtype=torch.float64, device=image.device)
+    for some, mask in zip(scores.split(MASKS), drawn.split(MASKS), strict=True):
+        total += torch.einsum("n,nhw->hw", some.double(), mask.to(image).double())
+    return (total / (masks * keep)).to(image.dtype)
 
 
 def random_masks(count: int, size: tuple[int, int], keep: float, seed: int) -> Tensor:
@@ -72,19 +79,18 @@ def reciprocam(cut: Cut, gaussian: bool = False) -> Tensor:
     3 × 3 Gaussian. h·w passes of the head, none of the backbone. A hidden position has the score
     of an empty map, f(0).
     """
-    n, _, h, w = cut.features.shape
+    features = cut.features
+    n, _, h, w = features.shape
     where = torch.eye(h * w).view(h * w, 1, h, w)
     if gaussian:
         line = torch.tensor([0.25, 0.5, 0.25])
         kernel = torch.outer(line, line)[None, None]
         where = nn.functional.conv2d(where, kernel, padding=1)
-    where = where.to(cut.features)
-    maps = []
-    for i in range(n):
-        scores = []
-        for part in where.split(cut.batch_size):
-            image = torch.full((len(part),), i, device=part.device)
-            logits = cut.head(cut.features[i : i + 1] * part, image)
-            scores.append(logits.softmax(1)[:, cut.targets[i]])
-        maps.append(torch.cat(scores).view(h, w))
-    return torch.stack(maps)
+    where = where.to(features)
+
+    def alone(pairs: Tensor) -> Tensor:
+        image, position = pairs.unbind(1)
+        return features[image] * where[position]
+
+    pairs = torch.cartesian_prod(torch.arange(n), torch.arange(h * w)).to(features.device)
+    return cut.head_scores(alone, pairs, probability=True).view(n, h, w)

@@ -1,6 +1,8 @@
-"""What users have in place of tensors: arrays, and lists of numbers or of arrays."""
+"""Arrays and lists that stand for tensors, and seeds that follow from an image's own pixels."""
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,17 @@ def as_tensor(values: Any, name: str) -> Tensor:
 def pixel_seed(image: Tensor) -> int:
     """A seed that follows from an image's own pixels, whatever else is in its batch."""
     return zlib.crc32(image.float().cpu().numpy().tobytes())
+
+
+@contextmanager
+def numpy_seeded(seed: int) -> Iterator[None]:
+    """NumPy's global generator at `seed`, which libraries draw from; afterwards as it was."""
+    before = np.random.get_state()
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
 
 
 def _holds_arrays(values: Any) -> bool:
