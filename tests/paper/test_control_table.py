@@ -98,14 +98,14 @@ def test_sentences():
     first, second, third = control.sentences(found, REAL).splitlines()
     assert first == (
         "STACK-MIX: the hidden animal's class is not what lights up, no fall of GradCAM's µ "
-        "without it can be told. GradCAM's µ×100, another class instead: 20.0 → 20.0, less by 0.0 "
-        "[0.0, 0.0] (0 of the 1 methods above 5 fall); grey instead: 20.0 → 10.0, less by 10.0 "
-        "[10.0, 10.0] (1 of the 1 methods above 5 fall); no animal: skipped, only a scene drawn here, "
-        "STACK-GEN's of critters, can be drawn without it."
+        "without it can be told. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
+        "[+0.0, +0.0]; 0 of the 1 methods above 5 fall); grey instead: 20.0 → 10.0 (-10.0 "
+        "[-10.0, -10.0]; 1 of the 1 methods above 5 fall); no animal: skipped, only a scene drawn "
+        "here, STACK-GEN's of critters, can be drawn without it."
     )
     assert second.startswith("STACK-GEN: the hidden animal is part of what lights up, less than")
     assert (
-        "no animal instead: 40.0 → 30.0, less by 10.0 [10.0, 10.0] (1 of the 2 methods above 5 fall)"
+        "no animal instead: 40.0 → 30.0 (-10.0 [-10.0, -10.0]; 1 of the 2 methods above 5 fall)"
         in second
     )
     assert second.endswith(

@@ -106,16 +106,20 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for row in table.itertuples():
         own = cells.setdefault((row.dataset.upper(), row.method), {})
-        differences = row.difference, row.difference_high, row.difference_low
-        change = (0.0 - value for value in differences)  # not -0.0
-        limits = "" if row.control == SAME else " ({:+.1f} [{:+.1f}, {:+.1f}])".format(*change)
-        own[row.control] = f"{row.mean:.1f}{limits}"
+        change = "" if row.control == SAME else f" ({_change(row)})"
+        own[row.control] = f"{row.mean:.1f}{change}"
         if row.control == REDRAWN and row.on == row.on:
             own["on the animal, %"] = f"{row.on:.0f} [{row.on_low:.0f}, {row.on_high:.0f}]"
             own["its area, %"] = f"{row.area:.0f}"
     columns = [*STACKED, "on the animal, %", "its area, %"]
     found = pd.DataFrame.from_dict(cells, orient="index")
     return found.reindex(columns=[name for name in columns if name in found]).fillna("")
+
+
+def _change(row) -> str:
+    """The change from "same class" to a row's control, and its interval, with their signs."""
+    differences = row.difference, row.difference_high, row.difference_low
+    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(0.0 - value for value in differences))
 
 
 def sentences(table: pd.DataFrame, networks: Mapping[str, dict]) -> str:
@@ -151,9 +155,8 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
         each = others[others["control"] == control]
         fall = int((each["difference_low"] > 0).sum())
         parts.append(
-            f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f}, less by "
-            f"{row['difference']:.1f} [{row['difference_low']:.1f}, {row['difference_high']:.1f}] "
-            f"({fall} of the {len(each)} methods above {100 * ACTIVE:.0f} fall)"
+            f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f} ({_change(row)}; "
+            f"{fall} of the {len(each)} methods above {100 * ACTIVE:.0f} fall)"
         )
     if REDRAWN in rows.index and rows.loc[REDRAWN, "on"] == rows.loc[REDRAWN, "on"]:
         row = rows.loc[REDRAWN]
