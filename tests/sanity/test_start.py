@@ -58,6 +58,7 @@ def test_the_photographs_activity_by_another_library(one, lite0, photographs):
         mu = theirs[240:].norm() / theirs.norm()
         assert start.activity(one.report, "GradCAM", control) == f"{100 * mu:.1f}"
         assert f"{100 * mu:.1f}" in start.headline_caption(one)
+    assert "the same photograph lies there, mirrored" in start.headline_caption(one)
     assert int(model(image).argmax()) == photographs[1][0] and one.shows == "bull mastiff"
 
 

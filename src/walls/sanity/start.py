@@ -109,11 +109,13 @@ def headline_caption(one: Start) -> Caption:
     """What the first figure shows, with its numbers, as a caption."""
     zone = one.report.zone
     same, another = (activity(one.report, "GradCAM", control) for control in (SAME, ANOTHER))
+    alone = one.classes.count(one.classes[0]) == 1
+    there = "the same photograph lies there, mirrored" if alone else "one of its class lies there"
     return Caption(
         f"*A photograph above two others, and GradCAM's map of what {one.name} predicts, "
         f"“{one.shows}”.* The network cannot see the hatched part, {zone.dead_rows} of "
-        f"{zone.image_rows} rows; the prediction is the same in both. Where an object of the same "
-        f"class lies there, the map lights it up: µ×100 = {same}. Where another class lies there: "
+        f"{zone.image_rows} rows; the prediction is the same in both. Where "
+        f"{there}, the map lights it up: µ×100 = {same}. Where another class lies there: "
         f"{another}. A map that is the same everywhere has {100 * one.report.uniform:.1f}."
     )
 
