@@ -341,7 +341,6 @@ def test_every_figure_leads_to_its_cell_and_its_function(folder, pages):
         assert f'src="figures/{name}.png"' in shown, name
         module, _, called = function.rpartition(".")
         assert callable(getattr(importlib.import_module(module), called)), function
-        assert "style" not in module, function  # which saves it
         assert "sources.html#stage-" in figure, name
 
 

@@ -75,10 +75,11 @@ def start(
     """What stage `networks` found of a network, and a check of the first of its photographs.
 
     `folder`: that stage's output; `images` (N, C, H, W), normalised, and `seen_rows` as it had
-    them. Raises ValueError where it isn't there or is of other photographs, and as `check`.
+    them, or further images after those. Raises ValueError where it isn't there or is of more
+    photographs, and as `check`.
     """
     found, classes = measured(folder, named.name)
-    if len(images) != len(classes):
+    if len(images) < len(classes):
         got = f"got {len(images)} photographs"
         raise ValueError(f"networks.images: {got}; takes the {len(classes)} of {folder.name}/")
     few = needed(classes)
