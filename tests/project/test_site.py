@@ -347,7 +347,8 @@ def test_every_figure_leads_to_its_cell_and_its_function(folder, pages):
 def test_a_picture_is_the_one_that_its_cell_saves():
     """Not one that the cell only names, as a folder."""
     source = 'folder = runs("networks")\nfigure = style.save(plots.maps(one), folder, "fig1")'
-    assert list(site_cells._drawings(source)) == ["fig1"]
+    (name, function), *others = site_cells._drawings(source).items()
+    assert (name, ast.unparse(function), others) == ("fig1", "plots.maps", [])
     later = 'drawn = plots.curves(a) if a else plots.none()\nfigure = save(drawn, b, "sweep")'
     assert ast.unparse(site_cells._drawings(later)["sweep"]) == "plots.curves"
     assert site_cells._drawings('one = start(paths.runs("networks"), a, "b")') == {}

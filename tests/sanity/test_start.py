@@ -58,6 +58,7 @@ def test_the_photographs_activity_by_another_library(one, lite0, photographs):
         mu = theirs[240:].norm() / theirs.norm()
         assert start.activity(one.report, "GradCAM", control) == f"{100 * mu:.1f}"
         assert f"{100 * mu:.1f}" in start.headline_caption(one)
+    assert "the same photograph lies there, mirrored" in start.headline_caption(one)
     assert int(model(image).argmax()) == photographs[1][0] and one.shows == "bull mastiff"
 
 
@@ -118,3 +119,10 @@ def test_what_is_not_there_is_said(folder, lite0, tmp_path):
         start.measured(folder, "resnet")
     with pytest.raises(ValueError, match=r"images: got 3 photographs; takes the 20 of networks"):
         start.start(folder, lite0, torch.zeros(3, 3, 224, 224))
+
+
+def test_photographs_after_those_that_were_measured_change_nothing(one, lite0, photographs, folder):
+    """As where `networks` takes the first of many."""
+    more = torch.cat([photographs[0], torch.zeros(2, 3, 224, 224)])
+    again = start.start(folder, lite0, more)
+    assert again.report.table.equals(one.report.table) and again.classes == one.classes

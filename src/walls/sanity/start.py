@@ -75,10 +75,11 @@ def start(
     """What stage `networks` found of a network, and a check of the first of its photographs.
 
     `folder`: that stage's output; `images` (N, C, H, W), normalised, and `seen_rows` as it had
-    them. Raises ValueError where it isn't there or is of other photographs, and as `check`.
+    them, or further images after those. Raises ValueError where it isn't there or is of more
+    photographs, and as `check`.
     """
     found, classes = measured(folder, named.name)
-    if len(images) != len(classes):
+    if len(images) < len(classes):
         got = f"got {len(images)} photographs"
         raise ValueError(f"networks.images: {got}; takes the {len(classes)} of {folder.name}/")
     few = needed(classes)
@@ -109,11 +110,13 @@ def headline_caption(one: Start) -> Caption:
     """What the first figure shows, with its numbers, as a caption."""
     zone = one.report.zone
     same, another = (activity(one.report, "GradCAM", control) for control in (SAME, ANOTHER))
+    alone = one.classes.count(one.classes[0]) == 1
+    there = "the same photograph lies there, mirrored" if alone else "one of its class lies there"
     return Caption(
         f"*A photograph above two others, and GradCAM's map of what {one.name} predicts, "
         f"“{one.shows}”.* The network cannot see the hatched part, {zone.dead_rows} of "
-        f"{zone.image_rows} rows; the prediction is the same in both. Where an object of the same "
-        f"class lies there, the map lights it up: µ×100 = {same}. Where another class lies there: "
+        f"{zone.image_rows} rows; the prediction is the same in both. Where "
+        f"{there}, the map lights it up: µ×100 = {same}. Where another class lies there: "
         f"{another}. A map that is the same everywhere has {100 * one.report.uniform:.1f}."
     )
 
