@@ -116,9 +116,9 @@ def test_another_error_is_raised_as_it_is(monkeypatch):
 def test_tuning_opticam_halves_too(monkeypatch):
     monkeypatch.setattr(comparisons, "TUNED_LR", (0.1,))
     monkeypatch.setattr(comparisons, "TUNED_STEPS", (2,))
-    table = comparisons.tune(network(), pictures(4), settings())
+    table = comparisons.tune(network(), pictures(4), settings(), network().zone(24))
     asked = short_of_memory(monkeypatch, MemoryError(), most=4)
-    again = comparisons.tune(network(), pictures(4), settings())
+    again = comparisons.tune(network(), pictures(4), settings(), network().zone(24))
     assert asked == [8, 4] and np.allclose(table, again, rtol=0, atol=1e-9)
 
 

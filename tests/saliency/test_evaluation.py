@@ -215,7 +215,7 @@ def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
     monkeypatch.setattr(comparisons, "TUNED_LR", (0.01, 10.0))
     monkeypatch.setattr(comparisons, "TUNED_STEPS", (1,))
     images = pictures(2)
-    table = comparisons.tune(tiny, images, settings(opticam_steps=6))
+    table = comparisons.tune(tiny, images, settings(opticam_steps=6), ZONE)
     assert [*zip(table["lr"], table["steps"], strict=True)] == [
         (lr, steps) for lr in (0.01, 0.1, 10.0) for steps in (1, 6)
     ]
@@ -225,3 +225,5 @@ def test_tuning_compares_the_settings_with_others(tiny, monkeypatch):
     maps = saliency_maps(tiny, inputs, ["Opti-CAM"], targets, options=options)
     expected = opticam.average_drop(tiny, inputs, maps["Opti-CAM"], targets)
     assert table.iloc[3]["average_drop"] == pytest.approx(expected["average_drop"], abs=1e-3)
+    mu = activity(upscale(maps["Opti-CAM"], 224), ZONE).nanmean()
+    assert table.iloc[3]["mu"] == pytest.approx(100 * float(mu), abs=1e-3)

@@ -1,6 +1,8 @@
 """The registry's marks: what each says of a method is so."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -48,3 +50,11 @@ def test_whoever_proposed_a_method_stands_in_its_docstring_too():
         if re.search(r"\d{4}", by):
             surname, year = by.split()[0].strip(","), by[-4:]
             assert surname in text and year in text, name
+
+
+@pytest.mark.parametrize("first", ["attribution", "transformers", "by_library", "methods"])
+def test_the_order_is_the_files_whichever_is_imported_first(first):
+    """The paper's methods first; in a process of its own, where nothing is imported yet."""
+    code = f"import walls.saliency.{first}, walls.saliency.methods as m; print(list(m.METHODS) == {list(methods.METHODS)!r}, *m.PAPERS[:2], *m.CAMS[:2])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "GradCAM", "GradCAM++", "GradCAM", "GradCAM++"]

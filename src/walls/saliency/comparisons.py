@@ -14,6 +14,7 @@ from walls.images.transforms import normalise
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import opticam
+from walls.saliency.activity import measured
 from walls.saliency.evaluation import BATCH, evaluate, fitting, inputs_of, measure, ready
 from walls.saliency.maps import saliency_maps
 from walls.saliency.settings import Cams
@@ -21,12 +22,12 @@ from walls.saliency.settings import Cams
 TUNED_LR, TUNED_STEPS = (0.01, 0.1, 1.0), (10, 50)  # the settings of Opti-CAM that `tune` compares
 
 
-def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
+def tune(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> pd.DataFrame:
     """Opti-CAM's average drop and increase (percent) for several learning rates and step numbers.
 
     The paper tunes both "to achieve a low average drop"; `images` (N, 3, H, W) uint8 should be none
     of those evaluated. The settings' own pair is among those compared. Columns: lr, steps,
-    average_drop, average_increase.
+    average_drop, average_increase, and mu, the mean µ×100 of these maps.
     """
     model = ready(model, settings)
     inputs = inputs_of(model, images)
@@ -40,7 +41,8 @@ def tune(model: Classifier, images: Tensor, settings: Cams) -> pd.DataFrame:
         work = partial(_tried, model, inputs, targets, {"steps": steps, "lr": lr})
         found = fitting(work, settings.batch_size)[0]
         drop = opticam.average_drop(model, inputs, found, targets)
-        rows.append({"lr": lr, "steps": steps, **drop})
+        mu = 100 * float(measured(found, (inputs.shape[2], inputs.shape[3]), zone)[0].nanmean())
+        rows.append({"lr": lr, "steps": steps, **drop, "mu": mu})
     return pd.DataFrame(rows)
 
 

@@ -14,15 +14,27 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
 
-from walls.base import normalisation
+from walls.base import messages, normalisation
 from walls.base.progress import track
 from walls.images import transforms
 from walls.images.transforms import normalise
-from walls.network import classifier, geometry, state, workers, wrapped
+from walls.network import (
+    behind,
+    classifier,
+    cut_graph,
+    geometry,
+    layouts,
+    opening,
+    parts,
+    state,
+    workers,
+    wrapped,
+)
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
 from walls.saliency import (
     activity,
+    attention,
     attribution,
     by_library,
     cut,
@@ -32,6 +44,7 @@ from walls.saliency import (
     perturbation,
     registry,
     tensors,
+    transformers,
 )
 from walls.saliency.activity import measured
 from walls.saliency.kept import Kept, digest
@@ -42,6 +55,7 @@ from walls.saliency.settings import Cams
 T = TypeVar("T")
 # Besides this one, the modules that the values of a batch follow from.
 ROOM = (
+    attention,
     attribution,
     by_library,
     cut,
@@ -52,8 +66,21 @@ ROOM = (
     perturbation,
     registry,
     tensors,
+    transformers,
 )
-MODULES = (*ROOM, classifier, geometry, state, workers, wrapped, transforms, normalisation)
+NETWORK = (
+    behind,
+    classifier,
+    cut_graph,
+    geometry,
+    layouts,
+    opening,
+    parts,
+    state,
+    workers,
+    wrapped,
+)
+MODULES = (*ROOM, *NETWORK, transforms, messages, normalisation)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from walls.network.classifier import Classifier, PooledHead, WallLinear
 from walls.network.workers import one_thread, shared
-from walls.saliency import opticam
+from walls.saliency import opticam, registry
 from walls.saliency.cut import Cut
 from walls.saliency.registry import (  # noqa: F401  where readers look for them
     ATTENTION,
@@ -295,4 +295,7 @@ def randomcam(cut: Cut) -> Tensor:
 
 
 # The others, in their own files.
-from walls.saliency import attribution, by_library, perturbation, transformers  # noqa: E402, F401
+from walls.saliency import attribution, by_library, perturbation, transformers  # noqa: E402
+
+OTHERS = (attribution, by_library, perturbation, transformers)
+registry.arrange([__name__, *(other.__name__ for other in OTHERS)])

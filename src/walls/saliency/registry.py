@@ -4,7 +4,7 @@ methods.py, by_library.py, attribution.py, perturbation.py and transformers.py f
 methods.py brings all of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -29,6 +29,20 @@ ATTENTION: list[str] = []  # maps (N, h, w) of a vision transformer's patches
 CAMS: list[str] = []  # the others: maps (N, h, w) at **B**
 
 
+def arrange(modules: Sequence[str]) -> None:
+    """Put every list into the order of these modules, and of the functions in them.
+
+    Whichever of them somebody imported first.
+    """
+    turn = {name: modules.index(function.__module__) for name, function in METHODS.items()}
+    for known in (METHODS, BY, PASSES, GUARANTEES):
+        ordered = {name: known[name] for name in sorted(known, key=turn.__getitem__)}
+        known.clear()
+        known.update(ordered)
+    for names in (PAPERS, COSTLY, ZERO, PIXELS, ATTENTION, CAMS):
+        names.sort(key=turn.__getitem__)
+
+
 def method(
     name: str,
     *,
@@ -43,9 +57,8 @@ def method(
     """Register a function Cut → raw maps (N, h, w), before their ReLU, under `name`.
 
     `by`: who proposed it; `passes`: of the network, an image; `guarantee`: what is known of it
-    behind a wall. With `pixels` the maps are (N, H, W). `attention`: it takes a
-    vision transformer behind a wall. The marks put the name into the lists above
-    as well.
+    behind a wall. With `pixels` the maps are (N, H, W). `attention`: it takes a vision transformer
+    behind a wall. The marks put the name into the lists above as well.
     """
 
     def register(function: Callable[[Cut], Tensor]) -> Callable[[Cut], Tensor]:
