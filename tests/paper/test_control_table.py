@@ -53,6 +53,7 @@ def test_means_and_differences_by_hand():
     )
     same, bare = found.to_dict("records")
     assert (same["control"], same["mean"], same["difference"]) == (SAME, 35.0, 0.0)
+    assert (same["ci_low"], same["ci_high"]) == pytest.approx((30.0, 40.0))
     assert bare["control"] == REDRAWN and (bare["images"], bare["empty"]) == (4, 1)
     assert bare["mean"] == pytest.approx(100 * 0.7 / 3)
     assert bare["difference"] == pytest.approx(17.5)  # 10, 40, 0, 20
