@@ -11,7 +11,8 @@ def unwrapped(network: object) -> Iterator[object]:
         yield network
         if isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel):
             network = network.module
-        elif isinstance(getattr(network, "_orig_mod", None), nn.Module):  # torch.compile's
-            network = network._orig_mod
-        else:
+            continue
+        compiled = getattr(network, "_orig_mod", None)  # torch.compile's
+        if not isinstance(compiled, nn.Module):
             return
+        network = compiled

@@ -121,8 +121,8 @@ def opti_cam(cut: Cut, steps: int = 50, lr: float = 0.1, hidden: str = "black") 
     ground = opticam.ground(cut.model, cut.images, hidden)
 
     def part(model: Classifier, place: slice) -> Tensor:
-        own = (tensor[place] for tensor in (cut.images, cut.features, cut.targets))
-        return opticam.optimise(model, *own, steps, lr, ground)
+        images, features, targets = cut.images[place], cut.features[place], cut.targets[place]
+        return opticam.optimise(model, images, features, targets, steps, lr, ground)
 
     return torch.cat(shared(cut.model, part, opticam.parts(cut.images)))
 

@@ -5,6 +5,7 @@ methods.py brings all of them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -35,7 +36,8 @@ def arrange(modules: Sequence[str]) -> None:
     Whichever of them somebody imported first.
     """
     turn = {name: modules.index(function.__module__) for name, function in METHODS.items()}
-    for known in (METHODS, BY, PASSES, GUARANTEES):
+    every: tuple[dict[str, Any], ...] = (METHODS, BY, PASSES, GUARANTEES)
+    for known in every:
         ordered = {name: known[name] for name in sorted(known, key=turn.__getitem__)}
         known.clear()
         known.update(ordered)
