@@ -67,6 +67,18 @@ def test_table1():
     assert (uniform["method"], round(uniform["mean"], 2)) == ("uniform map", 49.1)
 
 
+def test_a_reader_sees_the_papers_methods_and_opens_the_others():
+    found = table1.table1(activity(GradCAM=[0.1, 0.3], RandomCAM=[0.4, 0.4]))
+    shown = table1.Shown(table1.with_uniform(found, 54 / 224))
+    before, opened = shown._repr_html_().split("<details>")
+    rows = [re.findall(r"<th>(.*?)</th>", part) for part in (before, opened)]
+    assert rows[0][-2:] == ["GradCAM", "uniform map"] and rows[1][-1] == "RandomCAM"
+    assert "RandomCAM" not in before and "<summary>Methods that the paper" in opened
+    assert "20.0 ± 14.1" in before and "40.0 ± 0.0" in opened and "40.0 ± 0.0" in repr(shown)
+    alone = table1.Shown(table1.with_uniform(table1.table1(activity(GradCAM=[0.1, 0.3])), 0.25))
+    assert "details" not in alone._repr_html_()
+
+
 def test_the_printed_table(tmp_path):
     table1.write_table1(table1.table1(activity(GradCAM=[0.1, 0.3, math.nan])), {}, tmp_path)
     markdown, latex = ((tmp_path / f"table1.{kind}").read_text() for kind in ("md", "tex"))

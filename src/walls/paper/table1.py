@@ -9,6 +9,7 @@ from walls.base import files
 from walls.saliency.activity import uniform_activity
 from walls.saliency.statistics import tabulate
 
+UNIFORM = "uniform map"
 # Table 1 of the paper: µ×100, mean and standard deviation over 100 images.
 PAPER_TABLE = {
     "stack-mix": {
@@ -61,7 +62,7 @@ def with_uniform(table: pd.DataFrame, dead_share: float) -> pd.DataFrame:
         images = int(group["images"].max())
         row = {
             "dataset": dataset,
-            "method": "uniform map",
+            "method": UNIFORM,
             "mean": mu,
             "std": 0.0,
             "ci_low": mu,
@@ -94,6 +95,30 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
         }
         columns.setdefault(row.method, {}).update(cells)
     return pd.DataFrame.from_dict(columns, orient="index").rename_axis("method").reset_index()
+
+
+class Shown:
+    """Table 1 as notebook 7 shows it: the paper's methods; a line opens those beyond it.
+
+    `table`: as of `with_uniform`, whose row stands below the paper's methods.
+    """
+
+    def __init__(self, table: pd.DataFrame):
+        rows = wide(table).set_index("method").rename_axis(None)
+        known = {method for methods in PAPER_TABLE.values() for method in methods} | {UNIFORM}
+        self.paper, self.others = rows[rows.index.isin(known)], rows[~rows.index.isin(known)]
+
+    def __repr__(self) -> str:
+        return f"{self.paper}\n\n{self.others}" if len(self.others) else str(self.paper)
+
+    def _repr_html_(self) -> str:
+        if self.others.empty:
+            return self.paper.to_html(border=0)
+        line = "Methods that the paper doesn't have"
+        return (
+            f"{self.paper.to_html(border=0)}\n<details><summary>{line}</summary>"
+            f"{self.others.to_html(border=0)}</details>"
+        )
 
 
 def spread(mean: float, std: float) -> str:
