@@ -24,8 +24,8 @@ HOLDS, FAILS, INCONCLUSIVE, UNTESTED = "holds", "fails", "inconclusive", "not te
 class Findings:
     """What the run found.
 
-    `wall`: metrics/wall.json; `activity`: long, with dataset, network, class, method, mu, mu_raw
-    (`measured` in results.py); `checks`: the cams stages' checks per dataset and network;
+    `wall`: metrics/wall.json; `activity`: long, with dataset, network, image, class, method, mu,
+    mu_raw (`measured` in results.py); `checks`: the cams stages' checks per dataset and network;
     `predictions`: loop.predict's table per network (masked, masked-1, …, baseline); `theory`:
     metrics/theory.json; `networks`: runs/networks/networks.json, a report per network; `ten`:
     benchmarks/ten.csv (networks.ten).

@@ -283,7 +283,10 @@ def first(root: Path) -> str:
     here = f"{int(table['images'].max())} images in the first two"
     here += f", here over {trained} networks, too" if trained > 1 else ""
     counts = f"{here}; {name} {most}{less}"
-    return "\n".join([*lines, "", f"Mean ± standard deviation over images: {counts}."])
+    sources = "[figures/table1.csv](figures/table1.csv) (stage `paper`, notebook 7)"
+    sources += " and [metrics/networks.json](metrics/networks.json) (stage `networks`, notebook 9)"
+    said = f"Mean ± standard deviation over images: {counts}. From {sources}."
+    return "\n".join([*lines, "", said])
 
 
 def networks(root: Path) -> str:
