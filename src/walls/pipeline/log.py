@@ -72,13 +72,14 @@ def processor() -> str:
 
 def took() -> str:
     """The last run's stages, their seconds and memory, in a sentence."""
-    noted = entries()
+    stages = executed(paths.root())  # which there are now; others ran before under another name
+    noted = {stage: entry for stage, entry in entries().items() if stage in stages}
     if not noted:
         return "a time that was not recorded."
     minutes = sum(entry["seconds"] for entry in noted.values()) / 60
     most = max(entry["memory"] for entry in noted.values())
-    stages = ", ".join(f"{stage} {entry['seconds']:.0f} s" for stage, entry in noted.items())
-    return f"{minutes:.0f} min and at most {most} MB: {stages} (.resume/run.json)."
+    each = ", ".join(f"{stage} {entry['seconds']:.0f} s" for stage, entry in noted.items())
+    return f"{minutes:.0f} min and at most {most} MB: {each} (.resume/run.json)."
 
 
 def table() -> str | None:
