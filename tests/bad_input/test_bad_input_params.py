@@ -90,6 +90,7 @@ WRONG = {
     "opticam_lr": NO_NUMBER | st.floats(max_value=0),
     "tau": NO_NUMBER | st.floats(max_value=0),
     "weight_decay": NO_NUMBER | st.floats(max_value=-1e-300),
+    "again": WORDS | NEGATIVE | FRACTIONS | st.lists(NEGATIVE | WORDS, min_size=1),
     "batch_norm": NO_SWITCH,
     "animals": NO_SWITCH,
     "compile": NO_SWITCH,
@@ -162,7 +163,7 @@ def test_an_unknown_key_is_named(attempt, section, key):
 @given(fields=st.lists(st.sampled_from(FIELDS), min_size=1, max_size=5, unique=True))
 def test_missing_keys_are_named(attempt, fields):
     optional = [("data", "animals"), ("stacks", "model"), ("stacks", "photos")]
-    optional += [("train", "again"), ("cams", "costly_images")]
+    optional += [("train", "again"), ("cams", "costly_images"), ("networks", "photographs")]
     fields = [field for field in fields if field not in optional]
     content = json.loads(json.dumps(BASE))
     for field in fields:

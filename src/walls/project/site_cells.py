@@ -205,7 +205,8 @@ def output_html(
     if "text/html" in data:
         bare = r'<style.*?</style>|</?div>|\s(?:border|style|class)="[^"]*"'
         table = re.sub(bare, "", data["text/html"], flags=re.DOTALL).strip()
-        table = site.origins.linked(table)
+        link = site.origins.linked
+        table = re.sub(r"<table>.*?</table>", lambda at: link(at[0]), table, flags=re.DOTALL)
         sentences = any(len(plain(cell)) > 40 for cell in re.findall(r"<t[hd].*?</t[hd]>", table))
         return f'<div class="scroll{" sentences" if sentences else ""}" tabindex="0">{table}</div>'
     if _said(output):
