@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pandas as pd
 import yaml
 from markupsafe import Markup
 
 from walls.paper.claims import by_id
-from walls.paper.table1 import spread
+from walls.paper.table1 import wide
 from walls.pipeline import log
 from walls.sanity.controls import CONTROLS
 from walls.sanity.start import UNIFORM, cell
@@ -131,24 +132,16 @@ def activity_id(network: int, place: int, key: str) -> str:
 
 
 def _of_table1(rows: list[dict[str, str]]):
-    """{(method, the notebook's column, text): id} of Table 1."""
+    """{(method, the notebook's column, text): id} of Table 1, whose texts are `wide`'s."""
+    columns = {"{} ↓": "mean", "95% interval ({})": "ci_low"}
+    columns |= {"paper ({})": "paper_mean", "raw ({})": "mean_raw"}
+    table = pd.DataFrame(rows)
+    counts = table.columns.difference(["dataset", "method"])
+    printed = wide(table.assign(**table[counts].apply(pd.to_numeric))).set_index("method")
     for number, row in enumerate(rows, 2):
-        name, method = row["dataset"].upper(), row["method"]
-        value = {key: float(text or "nan") for key, text in row.items() if key not in NAMES}
-        shown = {
-            f"{name} ↓": ("mean", spread(value["mean"], value["std"])),
-            f"95% interval ({name})": (
-                "ci_low",
-                f"{value['ci_low']:.1f} – {value['ci_high']:.1f}",
-            ),
-            f"paper ({name})": ("paper_mean", spread(value["paper_mean"], value["paper_std"])),
-            f"raw ({name})": ("mean_raw", f"{value['mean_raw']:.1f}"),
-        }
-        for column, (key, text) in shown.items():
-            yield (method, column, text), line_id(number, key)
-
-
-NAMES = ("dataset", "method")
+        for title, key in columns.items():
+            column = title.format(row["dataset"].upper())
+            yield (row["method"], column, printed.loc[row["method"], column]), line_id(number, key)
 
 
 def _of_networks(networks: dict[str, dict]):
