@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from benchmarks.measure import hardware
+from benchmarks.measure import activities, hardware
 from benchmarks.spread import sources_commit
 from walls.base import params, paths
 from walls.figures import style
@@ -28,7 +28,6 @@ from walls.images import stacked
 from walls.images.transforms import on_device
 from walls.network.classifier import Classifier
 from walls.paper.table1 import PAPER_TABLE
-from walls.saliency.activity import measured
 from walls.saliency.maps import saliency_maps
 from walls.saliency.registry import COSTLY
 from walls.theory import formulas
@@ -88,10 +87,8 @@ class Watch:
                 pictures, torch.zeros(len(pictures), dtype=torch.bool), weight.device, weight.dtype
             )
             maps = saliency_maps(self.model, batch, self.methods, progress=lambda _: None)
-            size = (batch.shape[2], batch.shape[3])
-            zone = self.model.zone(batch.shape[2])
             for method, raw in maps.items():
-                mu = 100 * measured(raw.float(), size, zone)[0]
+                mu = activities(self.model, raw.float(), batch)
                 for number, value in enumerate(mu.tolist()):
                     self.rows.append(
                         {

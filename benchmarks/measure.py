@@ -11,7 +11,9 @@ from datetime import date
 import numpy as np
 import torch
 
+from walls.network.classifier import Classifier
 from walls.pipeline import log
+from walls.saliency.activity import measured
 
 
 def clocked(work: Callable[[], object], device: torch.device) -> float:
@@ -39,6 +41,12 @@ def wait(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def activities(model: Classifier, maps: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """µ×100 of raw maps (N, h, w) of a network behind a wall, for images (N, 3, H, W): (N,)."""
+    rows, columns = images.shape[2:]
+    return 100 * measured(maps, (rows, columns), model.zone(rows))[0]
 
 
 def quartiles(values: np.ndarray, digits: int = 1) -> str:

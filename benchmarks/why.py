@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import hardware
+from benchmarks.measure import activities, hardware
 from benchmarks.spread import sources_commit
 from walls.base import params, paths
 from walls.base.progress import track
@@ -27,7 +27,6 @@ from walls.network import checkpoints
 from walls.network.classifier import Classifier
 from walls.paper.table1 import PAPER_TABLE
 from walls.saliency import opticam
-from walls.saliency.activity import measured
 from walls.saliency.maps import saliency_maps
 from walls.training import job
 
@@ -59,12 +58,11 @@ def eigencam(model: Classifier, images: Tensor, dataset: str, network: int) -> l
     activation of a position are then below 0.
     """
     features = torch.cat([model.features(one) for one in images.split(16)])
-    size, zone = (images.shape[2], images.shape[3]), model.zone(images.shape[2])
     rows = []
     for setting, channels in (("as it is", 0), (f"{CHANNELS} channels", CHANNELS)):
         sums = projection(features, channels)
         away = ((sums * features.mean(1)).sum((1, 2)) < 0).double().mean()
-        mu = 100 * measured(sums.relu(), size, zone)[0]
+        mu = activities(model, sums.relu(), images)
         row = {"part": "eigencam", "dataset": dataset, "setting": setting, "network": network}
         rows.append(row | _spread(mu) | {"away": 100 * float(away)})
     return rows
@@ -72,14 +70,13 @@ def eigencam(model: Classifier, images: Tensor, dataset: str, network: int) -> l
 
 def opti_cam(model: Classifier, images: Tensor, dataset: str) -> list[dict]:
     """µ×100 and the average drop of Opti-CAM by learning rate and steps, the settings it is tuned in."""
-    size, zone = (images.shape[2], images.shape[3]), model.zone(images.shape[2])
     targets = model.scores([images]).argmax(1)
     rows = []
     for lr, steps in track([(lr, steps) for lr in RATES for steps in STEPS], desc="Opti-CAM"):
         options = {"Opti-CAM": {"lr": lr, "steps": steps}}
         maps = saliency_maps(model, images, ["Opti-CAM"], targets, options=options, progress=_quiet)
         drop = opticam.average_drop(model, images, maps["Opti-CAM"], targets)
-        mu = 100 * measured(maps["Opti-CAM"], size, zone)[0]
+        mu = activities(model, maps["Opti-CAM"], images)
         row = {"part": "opticam", "dataset": dataset, "setting": f"lr {lr:g}, {steps} steps"}
         rows.append(row | _spread(mu) | {"drop": drop["average_drop"]})
     return rows
@@ -96,9 +93,8 @@ def score_cam(width: float, batch_norm: bool, pictures: dict[str, Tensor]) -> li
     with torch.no_grad():
         for dataset, images in pictures.items():
             maps = saliency_maps(own.network, images, ["ScoreCAM", "GradCAM"])
-            zone = own.network.zone(images.shape[2])
             for method, raw in maps.items():
-                mu = 100 * measured(raw, (images.shape[2], images.shape[3]), zone)[0]
+                mu = activities(own.network, raw, images)
                 row = {"part": "scorecam", "dataset": dataset, "setting": f"{method}, {setting}"}
                 rows.append(row | _spread(mu) | {"top1": 100 * float(history["top1"].iloc[-1])})
     return rows
