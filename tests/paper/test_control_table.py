@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from walls.paper import control, plots
-from walls.sanity.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
+from walls.saliency.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
 from walls.sanity.report import OBJECT
 
 CLASSES = ["a", "a", "b", "b"]

@@ -22,7 +22,7 @@ from walls.network import geometry
 from walls.paper import drawing, table1
 from walls.paper import plots as paper_plots
 from walls.saliency import methods
-from walls.sanity.controls import REDRAWN, STACKED
+from walls.saliency.controls import REDRAWN, STACKED
 from walls.sweep import plots as sweep_plots
 from walls.theory import plots as theory_plots
 from walls.theory.formulas import sizes

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from walls.network.behind import behind
+from walls.saliency.controls import SAME
 from walls.sanity.check import check
-from walls.sanity.controls import SAME
 
 THERE = find_spec("quantus") is not None
 NEEDED = pytest.mark.skipif(not THERE, reason="takes Quantus, which `make test-long` installs")

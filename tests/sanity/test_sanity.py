@@ -12,10 +12,11 @@ from torch import nn
 
 from walls.network.behind import behind
 from walls.network.geometry import DeadZone
+from walls.saliency import controls
+from walls.saliency.controls import ANOTHER, GREY, NOISE, SAME
 from walls.saliency.statistics import interval
-from walls.sanity import controls, plots, report
+from walls.sanity import plots, report
 from walls.sanity.check import check
-from walls.sanity.controls import ANOTHER, GREY, NOISE, SAME
 
 STACKED, WITHIN = DeadZone((8, 2), (16, 4)), DeadZone((6, 3), (8, 4))
 

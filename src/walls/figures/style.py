@@ -5,6 +5,7 @@ is told apart by colour is told apart by lightness, line or hatching too, for gr
 colour-blind eyes.
 """
 
+import html
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -69,6 +70,11 @@ def use_style(heat: str = HEAT) -> None:
             "legend.frameon": False,
         }
     )
+
+
+def opens(line: str, table: pd.DataFrame) -> str:
+    """HTML of a line that opens a table on request: what a notebook shows of what few will read."""
+    return f"<details><summary>{html.escape(line)}</summary>{table.to_html(border=0)}</details>"
 
 
 def save(figure: Figure, folder: Path, name: str) -> Figure:

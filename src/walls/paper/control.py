@@ -13,8 +13,8 @@ import pandas as pd
 from walls.base import files, paths
 from walls.images import stacked
 from walls.paper.networks import ACTIVE
+from walls.saliency.controls import ANOTHER, GREY, REDRAWN, SAME, STACKED, left_out
 from walls.saliency.statistics import interval, summary
-from walls.sanity.controls import ANOTHER, GREY, REDRAWN, SAME, STACKED, left_out
 from walls.sanity.report import OBJECT
 
 MOST = 0.5  # the part of µ that must go with the hidden animal for it to be most of what lights up

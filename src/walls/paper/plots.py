@@ -14,7 +14,7 @@ from walls.figures.style import DEAD, SEEN, WIDTH, literal
 from walls.network.geometry import DeadZone
 from walls.paper.results import Maps
 from walls.saliency.activity import upscale
-from walls.sanity.controls import REDRAWN, SAME, STACKED
+from walls.saliency.controls import REDRAWN, SAME, STACKED
 from walls.sanity.plots import MARKERS, by_control
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from walls.base import files
+from walls.figures import style
 from walls.saliency.activity import uniform_activity
 from walls.saliency.statistics import tabulate
 
@@ -115,10 +116,7 @@ class Shown:
         if self.others.empty:
             return self.paper.to_html(border=0)
         line = "Methods that the paper doesn't have"
-        return (
-            f"{self.paper.to_html(border=0)}\n<details><summary>{line}</summary>"
-            f"{self.others.to_html(border=0)}</details>"
-        )
+        return f"{self.paper.to_html(border=0)}\n{style.opens(line, self.others)}"
 
 
 def spread(mean: float, std: float) -> str:

@@ -17,7 +17,7 @@ from walls.base import params, paths
 from walls.base.files import whole
 from walls.paper.claims import by_id
 from walls.pipeline import log
-from walls.sanity.controls import CONTROLS
+from walls.saliency.controls import CONTROLS
 
 DOCUMENTS = ("README.md", "ARTIFACT.md", "docs/presets.md")
 Maker = Callable[[Path], str]  # of the folder whose results it shows

@@ -21,7 +21,7 @@ from markupsafe import Markup
 from walls.paper.claims import by_id
 from walls.paper.table1 import wide
 from walls.pipeline import log
-from walls.sanity.controls import CONTROLS
+from walls.saliency.controls import CONTROLS
 from walls.sanity.start import UNIFORM, cell
 
 PAGE = "sources.html"

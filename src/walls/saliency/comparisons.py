@@ -29,10 +29,7 @@ def tune(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> p
     of those evaluated. The settings' own pair is among those compared. Columns: lr, steps,
     average_drop, average_increase, and mu, the mean µ×100 of these maps.
     """
-    model = ready(model, settings)
-    inputs = inputs_of(model, images)
-    with torch.no_grad():
-        targets = model.scores([inputs]).argmax(1)
+    model, inputs, targets = _prepared(model, images, settings)
     rates = sorted({*TUNED_LR, settings.opticam_lr})
     numbers = sorted({*TUNED_STEPS, settings.opticam_steps})
     pairs = [(lr, steps) for lr in rates for steps in numbers]
@@ -53,10 +50,8 @@ def hidden_ways(model: Classifier, images: Tensor, settings: Cams, zone: DeadZon
     a number both ways), black (the definition's way), mean (the library's), difference (the mean
     over images of black - mean) and error (its standard error, NaN for one image).
     """
-    model, size = ready(model, settings), tuple(images.shape[2:])
-    inputs = inputs_of(model, images)
-    with torch.no_grad():
-        targets = model.scores([inputs]).argmax(1)
+    model, inputs, targets = _prepared(model, images, settings)
+    size = tuple(images.shape[2:])
     rows = []
     for name in (name for name in ("ScoreCAM", "Opti-CAM") if name in settings.methods):
         mu = []
@@ -73,6 +68,16 @@ def hidden_ways(model: Classifier, images: Tensor, settings: Cams, zone: DeadZon
         error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else np.nan
         rows.append(row | {"error": float(error)})
     return pd.DataFrame(rows)
+
+
+def _prepared(
+    model: Classifier, images: Tensor, settings: Cams
+) -> tuple[Classifier, Tensor, Tensor]:
+    """The network ready for maps, its inputs (N, 3, H, W), and the classes that it predicts."""
+    model = ready(model, settings)
+    inputs = inputs_of(model, images)
+    with torch.no_grad():
+        return model, inputs, model.scores([inputs]).argmax(1)
 
 
 def _tried(

@@ -14,38 +14,10 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 from tqdm import tqdm
 
-from walls.base import messages, normalisation
 from walls.base.progress import track
-from walls.images import transforms
 from walls.images.transforms import normalise
-from walls.network import (
-    behind,
-    classifier,
-    cut_graph,
-    geometry,
-    layouts,
-    opening,
-    parts,
-    state,
-    workers,
-    wrapped,
-)
 from walls.network.classifier import Classifier
 from walls.network.geometry import DeadZone
-from walls.saliency import (
-    activity,
-    attention,
-    attribution,
-    by_library,
-    cut,
-    maps,
-    methods,
-    opticam,
-    perturbation,
-    registry,
-    tensors,
-    transformers,
-)
 from walls.saliency.activity import measured
 from walls.saliency.kept import Kept, digest
 from walls.saliency.maps import saliency_maps
@@ -53,34 +25,15 @@ from walls.saliency.processes import Processes
 from walls.saliency.settings import Cams
 
 T = TypeVar("T")
-# Besides this one, the modules that the values of a batch follow from.
-ROOM = (
-    attention,
-    attribution,
-    by_library,
-    cut,
-    maps,
-    activity,
-    methods,
-    opticam,
-    perturbation,
-    registry,
-    tensors,
-    transformers,
+# The code that a batch's values follow from: two rooms, and what a batch goes through before.
+WALLS = Path(__file__).parents[1]
+FILES = (
+    *sorted(WALLS.glob("network/*.py")),
+    *sorted(WALLS.glob("saliency/*.py")),
+    WALLS / "images" / "transforms.py",
+    WALLS / "base" / "messages.py",
+    WALLS / "base" / "normalisation.py",
 )
-NETWORK = (
-    behind,
-    classifier,
-    cut_graph,
-    geometry,
-    layouts,
-    opening,
-    parts,
-    state,
-    workers,
-    wrapped,
-)
-MODULES = (*ROOM, *NETWORK, transforms, messages, normalisation)
 BATCH = 16  # images at once through the full-height network
 COLUMNS = ["image", "predicted", "method", "mu", "mu_raw"]
 # Among the values of a batch, beside each method's raw maps under its name.
@@ -150,8 +103,7 @@ class _Work(NamedTuple):
 
     def names(self) -> tuple[str, str]:
         """What all batches' values follow from besides their pixels, and the kind of machine."""
-        files = (__file__, *(module.__file__ for module in MODULES))
-        code = [Path(file).read_text(encoding="utf-8") for file in files]
+        code = [file.read_text(encoding="utf-8") for file in FILES]
         own = self.model.normalised, self.settings, self.zone
         follows = digest(*self.model.state_dict().values(), *own, code)
         device = next(self.model.parameters()).device.type

@@ -12,9 +12,9 @@ from walls.network.certificate import certify
 from walls.network.classifier import Classifier, Normalised
 from walls.network.geometry import DeadZone
 from walls.saliency.activity import measured
+from walls.saliency.controls import ANOTHER, CONTROLS, SAME, below, put_together
 from walls.saliency.maps import check_names, saliency_maps
 from walls.saliency.methods import METHODS
-from walls.sanity.controls import ANOTHER, CONTROLS, SAME, below, put_together
 from walls.sanity.report import COLUMNS, Report
 
 Method = Callable[[Classifier, Tensor, Tensor], Tensor]  # network, images, targets -> maps

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from walls.base import files
+from walls.saliency.controls import CONTROLS
 from walls.saliency.methods import BY, GUARANTEES, PASSES
-from walls.sanity.controls import CONTROLS
 from walls.sanity.report import Report
 
 FACTS = ("by", "guarantee", "passes")

@@ -12,7 +12,7 @@ from torch import Tensor
 from walls.figures.pictures import bare, dead_band, grid
 from walls.figures.style import DEAD, SEEN, SMALL, WIDTH, literal
 from walls.saliency.activity import upscale
-from walls.sanity.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
+from walls.saliency.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
 from walls.sanity.report import Report
 
 MARKERS = {

@@ -1,6 +1,7 @@
 """What a check found: µ with its controls, a verdict on every method, and the files that say so."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from walls.network.certificate import Certificate
 from walls.network.geometry import DeadZone
 from walls.saliency import statistics
 from walls.saliency.activity import uniform_activity
+from walls.saliency.controls import ANOTHER, GREY, SAME
 from walls.saliency.statistics import interval
-from walls.sanity.controls import ANOTHER, GREY, SAME
 
 COLUMNS = ["image", "class", "predicted", "method", "control", "mu", "mu_raw"]
 BLIND = "blind behind the wall"
@@ -129,7 +130,7 @@ class Report:
     def wide(self) -> pd.DataFrame:
         """Mean µ×100 and its interval as text, a method a row, a control a column; the verdict."""
         found = self.summary()
-        cells = found.apply(_cell, axis=1)
+        cells = found.apply(cell, axis=1)
         table = found.assign(cell=cells).pivot(index="method", columns="control", values="cell")
         table = table.reindex(index=self.methods, columns=self.controls).fillna("")
         table["images"] = found.groupby("method")["images"].max()
@@ -162,7 +163,8 @@ class Report:
         return folder / "report.html"
 
 
-def _cell(row: pd.Series) -> str:
-    if math.isnan(row["mean"]):
+def cell(row: Mapping[Any, Any] | pd.Series) -> str:
+    """A row of `summary` or of a report's JSON as text: its mean and interval."""
+    if pd.isna(row["mean"]):
         return "empty maps"
     return f"{row['mean']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"

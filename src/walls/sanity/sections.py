@@ -14,7 +14,7 @@ from walls.base import files
 from walls.figures import style
 from walls.network import zoo
 from walls.network.behind import Behind, behind
-from walls.sanity.controls import SAME, below, put_together
+from walls.saliency.controls import SAME, below, put_together
 from walls.sanity.report import Report
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ import pandas as pd
 from torch import Tensor
 
 from walls.network.zoo import Named
+from walls.saliency.controls import ANOTHER, CONTROLS, GREY, NOISE, SAME, partners
 from walls.sanity.check import check
-from walls.sanity.controls import ANOTHER, CONTROLS, GREY, NOISE, SAME, partners
-from walls.sanity.report import Report
+from walls.sanity.report import Report, cell
 
 METHODS = ("GradCAM", "HiResCAM")  # of the one photograph
 ROWS = ("GradCAM", "GradCAM++", "EigenCAM", "HiResCAM")  # of the table, before the uniform map
@@ -140,7 +140,10 @@ def table(one: Start) -> pd.DataFrame:
     found = one.measured
     cells = {(row["method"], row["control"]): row for row in found["activity"]}
     rows = {
-        method: {control: cell(cells.get((method, control))) for control in CONTROLS}
+        method: {
+            control: cell(cells[method, control]) if (method, control) in cells else ""
+            for control in CONTROLS
+        }
         | {"verdict": found["verdicts"][method]}
         for method in ROWS
         if method in found["verdicts"]
@@ -195,12 +198,3 @@ def verdict(one: Start) -> str:
         f"{found['certificate']['dead_rows']} of {found['image_rows']} rows ({certified}). Mean "
         f"µ×100 there: {'; '.join(said)}; a map that is the same everywhere {found['uniform']:.1f}."
     )
-
-
-def cell(row: dict[str, Any] | None) -> str:
-    """A mean and its interval, as `Report.wide` has them; nothing where none was measured."""
-    if row is None:
-        return ""
-    if row["mean"] is None:
-        return "empty maps"
-    return f"{row['mean']:.1f} [{row['ci_low']:.1f}, {row['ci_high']:.1f}]"

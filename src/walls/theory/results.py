@@ -5,7 +5,6 @@ Every statement of the theory is computed two independent ways and compared. A c
 relative for algebra in float64; four standard errors for means over draws.
 """
 
-import html
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from walls.base import files
+from walls.figures import style
 from walls.theory.formulas import Array
 
 Rows = dict[str, dict[str, Any]]
@@ -31,7 +31,7 @@ class Checks:
         return f"{_count(self.section, self.rows)}\n{text(self.rows)}"
 
     def _repr_html_(self) -> str:
-        return _opens(_count(self.section, self.rows), table(self.rows))
+        return style.opens(_count(self.section, self.rows), table(self.rows))
 
 
 class Overview:
@@ -58,7 +58,7 @@ class Overview:
         return f"{_count('All sections', self.every)}\n{text(self.rows)}"
 
     def _repr_html_(self) -> str:
-        return _opens(_count("All sections", self.every), table(self.rows))
+        return style.opens(_count("All sections", self.every), table(self.rows))
 
 
 def table(rows: Rows) -> pd.DataFrame:
@@ -106,10 +106,6 @@ def _count(section: str, rows: Rows) -> str:
 
 def _largest(rows: Rows, name: str) -> float | None:
     return max((row[name] for row in rows.values() if row.get(name) is not None), default=None)
-
-
-def _opens(line: str, content: pd.DataFrame) -> str:
-    return f"<details><summary>{html.escape(line)}</summary>{content.to_html(border=0)}</details>"
 
 
 def write(found: dict[str, Rows], path: Path) -> str:

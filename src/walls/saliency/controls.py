@@ -104,7 +104,7 @@ def of_stacked(
     hidden = {NOISE: noise, GREY: lambda _: _pixels(mean.expand(3, size, size))}
     if None not in unlike:
         hidden[ANOTHER] = lambda index: images[unlike[index]]
-    found = {name: Replaced(images, own, zone) for name, own in hidden.items()}
+    found: dict[str, Sequence] = {name: Replaced(images, own, zone) for name, own in hidden.items()}
     found |= {SAME: images} | ({} if bare is None else {REDRAWN: bare})
     return {name: found[name] for name in STACKED if name in found}
 

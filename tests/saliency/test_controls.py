@@ -9,11 +9,10 @@ from helpers.evaluations import ZONE, pictures, settings
 from walls.images import stacked
 from walls.images.transforms import normalise
 from walls.network.geometry import DeadZone
-from walls.saliency import control, evaluation
+from walls.saliency import controlled, controls, evaluation
 from walls.saliency.activity import activity, upscale
+from walls.saliency.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
 from walls.saliency.maps import saliency_maps
-from walls.sanity import controls
-from walls.sanity.controls import ANOTHER, GREY, NOISE, REDRAWN, SAME
 from walls.sources.critters import draw_stack
 
 CLASSES = ["tiger", "tiger", "panda", "tiger"]
@@ -94,7 +93,7 @@ def test_the_same_prediction_and_hirescam_at_0_whatever_is_hidden(tiny, scenes):
     measured = pd.concat(
         [evaluation.evaluate(tiny, images, settings(methods=[m]), ZONE)[0] for m in chosen.methods]
     )
-    table = control.under(tiny, asked, measured, chosen, ZONE)
+    table = controlled.under(tiny, asked, measured, chosen, ZONE)
     assert [*table["method"].unique()] == ["GradCAM", "HiResCAM"]  # ScoreCAM costs too much
     assert [*table["control"].unique()] == [*asked] and len(table) == 2 * 5 * 4
     assert (table.groupby("image")["predicted"].nunique() == 1).all()
@@ -106,23 +105,23 @@ def test_the_same_prediction_and_hirescam_at_0_whatever_is_hidden(tiny, scenes):
         assert own["mu"].to_numpy() == pytest.approx(
             activity(upscale(raw, 224), 54).numpy(), abs=1e-4, nan_ok=True
         )
-    text = control.means(table).splitlines()
+    text = controlled.means(table).splitlines()
     assert text[0].split("  ")[-1].strip() == GREY and text[2].split()[0] == "HiResCAM"
     assert text[-1] == "Another hidden part changes the predicted class of 0 of 4 images."
     first = 100 * table[(table["method"] == "GradCAM") & (table["control"] == SAME)]["mu"].mean()
     assert float(text[1].split()[1]) == pytest.approx(first, abs=0.0501)
     changed = (table["image"] == 2) & (table["control"] == GREY)
     other = table.assign(predicted=table["predicted"] + changed)
-    assert control.means(other).endswith("class of 1 of 4 images.")
+    assert controlled.means(other).endswith("class of 1 of 4 images.")
 
 
 def test_no_control_no_rows(tiny):
     images = pictures(2)
     measured, _ = evaluation.evaluate(tiny, images, settings(), ZONE)
-    assert control.under(tiny, {}, measured, settings(), ZONE).empty
+    assert controlled.under(tiny, {}, measured, settings(), ZONE).empty
     costly = settings(methods=["ScoreCAM"])
-    assert control.under(tiny, {SAME: images, GREY: images}, measured[:0], costly, ZONE).empty
-    assert control.means(measured[:0].assign(control=SAME)).startswith("No control")
+    assert controlled.under(tiny, {SAME: images, GREY: images}, measured[:0], costly, ZONE).empty
+    assert controlled.means(measured[:0].assign(control=SAME)).startswith("No control")
 
 
 def test_where_the_mass_lies_by_hand():
@@ -134,7 +133,7 @@ def test_where_the_mass_lies_by_hand():
     masks[0, 2, 1:3] = True  # 2 of 8 pixels, 1 + 4 of 14
     masks[0, 0] = True  # seen: doesn't count
     masks[1, 3] = True  # above nothing at all: 4 of 8 pixels
-    on, area = control.mass(raw, masks, SMALL)
+    on, area = controlled.mass(raw, masks, SMALL)
     assert on[0].item() == pytest.approx(5 / 14, rel=1e-5) and torch.isnan(on[1])
     assert area.tolist() == [2 / 8, 4 / 8]
 
@@ -145,29 +144,29 @@ def test_an_even_map_has_as_much_on_the_animal_as_it_covers(scenes):
     masks = stacked.covered(images, bare)
     step = torch.zeros(4, 14, 14)
     step[:, 9:] = 1.0  # flat from row 152 on
-    on, area = control.mass(step, masks, ZONE)
+    on, area = controlled.mass(step, masks, ZONE)
     assert on.numpy() == pytest.approx(area.numpy(), rel=1e-6)
     by_hand = [(images[i] != bare[i]).any(0)[170:].float().mean().item() for i in range(4)]
     assert area.numpy() == pytest.approx(by_hand, rel=1e-6)
     whole = masks.clone()
     whole[:, 170:] = True
-    assert control.mass(step, whole, ZONE)[0].tolist() == [1.0] * 4
-    table = control.where({"Step": step, "ScoreCAM": step}, images, bare, ZONE)
+    assert controlled.mass(step, whole, ZONE)[0].tolist() == [1.0] * 4
+    table = controlled.where({"Step": step, "ScoreCAM": step}, images, bare, ZONE)
     assert [*table["method"]] == ["Step"] * 4 and [*table["image"]] == [0, 1, 2, 3]
     assert table["on"].to_numpy(float) == pytest.approx(by_hand, rel=1e-6)
-    nothing = control.where({"Step": step}, images, None, ZONE)
+    nothing = controlled.where({"Step": step}, images, None, ZONE)
     assert nothing.empty and [*nothing.columns] == ["image", "method", "on", "area"]
 
 
 def test_batches_keep_the_images_order():
     """More images than go at once: every map meets its own mask."""
-    count, random = control.BATCH + 3, np.random.default_rng(0)
+    count, random = controlled.BATCH + 3, np.random.default_rng(0)
     images = torch.zeros(count, 3, 4, 4, dtype=torch.uint8)
     bare, raw = images.clone(), torch.zeros(count, 4, 4)
     for i in range(count):
         row, column = random.integers(2, 4), random.integers(0, 4)
         images[i, :, row, column], raw[i, row, column] = 9, 1.0
-    found = control.where({"Exact": raw}, images, bare, SMALL)
+    found = controlled.where({"Exact": raw}, images, bare, SMALL)
     assert found["on"].to_numpy(float) == pytest.approx(np.ones(count))
 
 
@@ -178,4 +177,4 @@ def test_wrong_shapes_are_named(scenes):
     ):
         stacked.covered(images, bare[:3])
     with pytest.raises(ValueError, match=r"^masks: got \(4, 224, 224\) for maps \(2, 14, 14\)"):
-        control.mass(torch.ones(2, 14, 14), stacked.covered(images, bare), ZONE)
+        controlled.mass(torch.ones(2, 14, 14), stacked.covered(images, bare), ZONE)
