@@ -5,9 +5,8 @@
 
 EfficientNet-Lite0 sees one of foolbox's twenty photographs, stacked on another; [VGG], trained here
 on drawn animals, the upper rows of twenty validation images. Costly methods take the first few
-images and two controls. Each method is checked by itself and its entry kept in
-showcase/methods/entries, so that a stopped run goes on where it was; others' entries may lie there
-as well (CONTRIBUTING.md).
+images. Each method is checked by itself and its entry kept in showcase/methods/entries, so that a
+stopped run goes on where it was; others' entries may lie there as well (CONTRIBUTING.md).
 """
 
 import argparse
@@ -23,6 +22,7 @@ from walls.base import files, paths
 from walls.images import loaders, transforms
 from walls.network import checkpoints, zoo
 from walls.pipeline import log
+from walls.saliency.controls import CONTROLS
 from walls.saliency.methods import ATTENTION, COSTLY, METHODS
 from walls.sanity import entries
 from walls.sanity.check import check
@@ -72,6 +72,7 @@ def run(subject: Subject, folder: Path) -> None:
             subject.images,
             subject.labels,
             few=few,
+            few_controls=CONTROLS,
             normalised=subject.normalised,
             progress=False,
         )

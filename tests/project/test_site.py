@@ -22,6 +22,7 @@ from walls.project import origins, site, site_cells, site_text
 NAMES = [
     "index.html",
     "results.html",
+    "methods.html",
     "figures.html",
     "sources.html",
     "sweep.html",
@@ -46,7 +47,7 @@ for (const name of names) for (const width of widths) {
       width: Math.max(wide(page), ...menus),
       dark: getComputedStyle(page.body).backgroundColor,
       cut: all("#table1").map(table => table.scrollWidth - table.parentElement.clientWidth),
-      sorted: all("#table1 button").map(button => (button.click(), page.querySelector("#table1 tbody th").textContent)),
+      sorted: all(".sortable button").map(button => (button.click(), page.querySelector(".sortable tbody th").textContent)),
     };
     if (Object.keys(found).length === names.length * widths.length) document.body.textContent = "RESULT" + JSON.stringify(found) + "END";
   };

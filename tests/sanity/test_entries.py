@@ -9,6 +9,7 @@ from torch import nn
 
 from walls.project import check_command, commands
 from walls.saliency import methods
+from walls.saliency.controls import CONTROLS
 from walls.sanity import entries
 from walls.sanity.check import check
 from walls.sanity.report import BLIND
@@ -40,6 +41,24 @@ def test_an_entry_says_what_the_check_found_and_what_is_known(report):
     assert all(row["mean"] == 0 and row["images"] == 6 for row in found["activity"])
     with pytest.raises(ValueError, match="method: got FEM; takes GradCAM, Saliency, Rows"):
         entries.entry(report, "FEM", "mine")
+
+
+def test_methods_on_few_images_take_the_controls_asked_for():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    network, images = nn.Sequential(*layers, nn.Linear(6, 3)), torch.randn(4, 3, 8, 8)
+    given = {"few": {"SumCAM": 2}, "layer": "1", "progress": False}
+
+    def taken(**more):
+        names, classes = ["GradCAM", "SumCAM"], [0, 0, 1, 1]
+        found = check(network, names, images, classes, **given, **more).table
+        counts = found.groupby(["method", "control"], sort=False).size().to_dict()
+        return {control: counts.get(("SumCAM", control), 0) for control in CONTROLS}, counts
+
+    usual, counts = taken()
+    assert usual == {"same class": 2, "another class": 2, "noise": 0, "grey": 0}
+    assert all(counts["GradCAM", control] == 4 for control in CONTROLS)
+    assert taken(few_controls=CONTROLS)[0] == dict.fromkeys(CONTROLS, 2)
 
 
 def test_entries_come_back_as_one_table(report, tmp_path):

@@ -20,10 +20,11 @@ import yaml
 
 from walls.figures.style import DEAD, heat_colours
 from walls.paper.table1 import spread
-from walls.project import origins
+from walls.project import origins, site_methods
 from walls.project.origins import Origins, line_id
 from walls.project.site_cells import MEMBERS, Drawn, Page, Site, add_page, network, size
 from walls.project.site_text import slug
+from walls.saliency.controls import CONTROLS
 
 TEMPLATES = Path(__file__).with_name("templates")
 COPIED = (".png", ".pdf", ".csv", ".tex")
@@ -90,8 +91,11 @@ def gallery(site: Site, folder: Path) -> list[Figure]:
     return found
 
 
-def menu(pages: list[Page]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The navigation: groups of pages, each a file and its title, in reading order."""
+def menu(pages: list[Page], methods: bool) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The navigation: groups of pages, each a file and its title, in reading order.
+
+    `methods`: whether there is a table of every method.
+    """
     groups: dict[str, list[tuple[str, str]]] = {"The paper": [], "Beyond the paper": []}
     further, code = [], []
     for page in pages:
@@ -102,7 +106,8 @@ def menu(pages: list[Page]) -> list[tuple[str, list[tuple[str, str]]]]:
             further.append(one)
         else:
             groups["The paper" if "1" <= number <= "7" else "Beyond the paper"].append(one)
-    groups["Results"] = [*RESULTS, *code]
+    every = [(site_methods.FILE, "Every method")] if methods else []
+    groups["Results"] = [*RESULTS[:1], *every, *RESULTS[1:], *code]
     if further:
         groups["Further networks"] = further
     return [(name, group) for name, group in groups.items() if group]
@@ -165,10 +170,13 @@ def build(root: Path, target: Path) -> list[Path]:
         metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
         chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         metrics["sweep"] |= {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
-    groups = menu(site.pages)
+    methods = site_methods.methods(root)
+    groups = menu(site.pages, bool(methods["rows"]))
     shared = {
         "pages": site.pages,
         "groups": groups,
+        "methods": methods,
+        "controls": CONTROLS,
         "figures": gallery(site, figures),
         "origins": site.origins,
         "written": written_by(site),

@@ -33,6 +33,7 @@ def check(
     layer: str | None = None,
     controls: Sequence[str] = CONTROLS,
     few: Mapping[str, int] | None = None,
+    few_controls: Sequence[str] = (SAME, ANOTHER),
     sign: str = "relu",
     options: Mapping[str, Mapping[str, object]] | None = None,
     normalised: Normalised | None = None,
@@ -50,7 +51,7 @@ def check(
     (network, images, targets) -> maps (N, h, w) or (N, H, W)}; names and callables mix as {name:
     None}. `images`: (N, C, H, W), normalised as the network takes them; `labels`: their classes;
     None: the predicted ones or, where those are all one, a class for every image. `few`: of these
-    methods only the first so many images, with the controls same class and another class alone.
+    methods only the first so many images, with those of `few_controls` alone.
     `sign`: what becomes of scores below zero, "relu" (0) or "abs" (their size). `options`: as of
     `saliency_maps`. `normalised`: (mean, std) by which pixels became `images`, as of
     `walls.behind`. Returns a `Report`. Raises ValueError for an unknown method, control or sign,
@@ -72,7 +73,7 @@ def check(
     looked_at = stacked(controls[0], CERTIFIED)
     certificate = certify(model, zone.image_rows, looked_at, seed).require()
     parts, kept = [], {}
-    groups = _groups(chosen, controls, few, len(images))
+    groups = _groups(chosen, controls, few, few_controls, len(images))
     total = sum(count * len(names) for _, names, count in groups)
     with track(total=total, desc="checking", unit="map", hidden=not progress) as bar:
         for control, names, count in groups:
@@ -141,12 +142,13 @@ def _groups(
     methods: Mapping[str, Method | None],
     controls: Sequence[str],
     few: Mapping[str, int],
+    few_controls: Sequence[str],
     images: int,
 ) -> list[tuple[str, list[str], int]]:
-    """Which methods take how many images under each control; those in `few` take two controls."""
+    """Which methods take how many images under each control; those in `few` take `few_controls`."""
     found = []
     for control in controls:
-        wanted = [name for name in methods if name not in few or control in (SAME, ANOTHER)]
+        wanted = [name for name in methods if name not in few or control in few_controls]
         counts = {name: min(few.get(name, images), images) for name in wanted}
         for count in sorted(set(counts.values()), reverse=True):
             found.append((control, [name for name in wanted if counts[name] == count], count))
