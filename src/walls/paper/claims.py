@@ -7,7 +7,11 @@ any run. Adding a claim is adding a function:
 
     @claim("my-claim", "…", where="Section 3", kind=CERTIFIED, stages=("wall",), tolerance="exact")
     def my_claim(found: Findings) -> Judged:
-        ...
+        rows = found.wall["dead_rows"]
+        return Judged("54 of 224", f"{rows} of 224", HOLDS if rows == 54 else FAILS)
+
+That is: what the paper says, what is found here, the verdict. Intervals of any value are
+`statistics.interval(values, classes, networks=…)`: networks and classes are drawn again.
 
 ledger.py says what the kinds are; one that is OBSERVED has tolerance="the verdict".
 """

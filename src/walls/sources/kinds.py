@@ -6,13 +6,20 @@ knows, path relative to the set's folder or absolute. Adding a source is adding 
 
     @source("birds", root="needed")
     def birds(request: Request) -> Iterable[tuple]:
-        files = {"train": {"wren": [PATH, …], …}, "val": {"wren": [PATH, …], …}}
-        found = Listing(str(request.root), files, str, lambda name: True, folders.refer)
+        from walls.sources import folders, listing
+
+        files = {"train": {"wren": ["/photos/1.jpg", …], …}, "val": {"wren": [ … ], …}}
+        found = listing.Listing(
+            root=str(request.root),  # what errors call it
+            files=files,
+            name=str,  # a class's key in `files` -> the name that people read
+            animal=lambda key: True,
+            take=folders.refer,  # leaves files where they lie; imagenet.py has one that copies
+        )
         return listing.taken(found, request.settings, request.random, request.folder)
 
-`folders.refer` leaves files where they lie; imagenet.py has a `take` that copies them. Nothing else
-lists the sources: `data.name` and its messages follow from the decorator. What a function needs it
-imports itself, so that parameters are checked without waiting for torch.
+Nothing else lists the sources: `data.name` and its messages follow from the decorator. What a
+function needs it imports itself, so that parameters are checked without waiting for torch.
 """
 
 from __future__ import annotations
