@@ -41,6 +41,16 @@ def folder(request):
     return request.param
 
 
+def test_todays_code_takes_its_parameters(folder):
+    """So that it can be made again: nothing is wrong but images that aren't here."""
+    try:
+        params.check(params.read(folder / "params.yaml"))
+    except ValueError as error:
+        absent = ("isn't there", "is no folder", "takes packaged, or a folder of photographs")
+        wrong = str(error).splitlines()
+        assert [line for line in wrong if not any(words in line for words in absent)] == []
+
+
 def test_its_page_says_what_its_files_say(folder):
     """The blocks between markers, and the numbers in the text."""
     text = (folder / "README.md").read_text()
