@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, copy_tree
 from dvc.repo import Repo
 from helpers.imports import closure
 
@@ -89,6 +89,18 @@ def test_a_stage_that_is_none(stage, monkeypatch):
         ValueError, match=f"^stage: got {stage}; takes one that `dvc stage list` shows$"
     ):
         runner.execute(stage)
+
+
+def test_a_key_that_params_yaml_leaves_out_has_its_default(tmp_path, monkeypatch):
+    """In a stage's notebook, too: `photographs` came later than many a params.yaml."""
+    copy = copy_tree(tmp_path / "project", "smoke")
+    file, given = copy / "params.yaml", {}
+    file.write_text(file.read_text().replace("  photographs: 6\n", ""))
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(runner, "_executed", lambda *a: given.update(a[2]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        runner.execute("networks")
+    assert given["networks"]["photographs"] is None and given["networks"]["costly_images"] == 2
 
 
 def test_a_list_that_params_yaml_lacks(tmp_path):

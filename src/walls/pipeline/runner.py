@@ -73,9 +73,12 @@ def execute(stage: str) -> Path:
 
     root = paths.root()
     source, values = _asked(stage, root)
-    params.load()
+    checked = params.load().model_dump()
     _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
+    for section in stages.sections(stage, root):
+        # A key that params.yaml leaves out has its default in the notebook, too.
+        values[section] |= {k: v for k, v in checked[section].items() if k not in values[section]}
     folder = paths.runs(stages.folder(stage))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

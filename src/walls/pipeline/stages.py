@@ -33,6 +33,12 @@ def every(root: Path) -> dict[str, dict[str, object]]:
     return found
 
 
+def sections(stage: str, root: Path) -> list[str]:
+    """The sections of params.yaml that a stage takes whole, by `dvc.yaml`."""
+    named = definitions(root)[stage.partition("@")[0]].get("params", [])
+    return [name for name in named if name in params.ROOMS]
+
+
 def folder(stage: str) -> str:
     """The folder below `runs/` that a stage writes: `train@masked` has train-masked.
 
