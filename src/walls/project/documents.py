@@ -17,6 +17,7 @@ from walls.base import params, paths
 from walls.base.files import whole
 from walls.paper.claims import by_id
 from walls.pipeline import log
+from walls.project import method_table
 from walls.saliency.controls import CONTROLS
 
 DOCUMENTS = ("README.md", "ARTIFACT.md", "docs/presets.md")
@@ -89,9 +90,7 @@ def _write(text: str, page: Path) -> None:
 def filled(
     text: str, root: Path, name: str = "the text", makers: dict[str, Maker] | None = None
 ) -> str:
-    """A document's text with its blocks written anew by `makers`; the others stay.
-
-    `makers` is BLOCKS by default.
+    """A document's text with its blocks written anew by `makers` (BLOCKS); the others stay.
 
     Raises ValueError for a marker without generator, without its other half, or inside another
     block.
@@ -332,6 +331,7 @@ BLOCKS: dict[str, Maker] = {
     "real": real,
     "first": first,
     "networks": networks,
+    "methods": method_table.block,
     "summary": headline,
     "results": results,
     "presets": presets,

@@ -20,7 +20,7 @@ import yaml
 
 from walls.figures.style import DEAD, heat_colours
 from walls.paper.table1 import spread
-from walls.project import origins, site_methods
+from walls.project import origins, method_table
 from walls.project.origins import Origins, line_id
 from walls.project.site_cells import MEMBERS, Drawn, Page, Site, add_page, network, size
 from walls.project.site_text import slug
@@ -106,7 +106,7 @@ def menu(pages: list[Page], methods: bool) -> list[tuple[str, list[tuple[str, st
             further.append(one)
         else:
             groups["The paper" if "1" <= number <= "7" else "Beyond the paper"].append(one)
-    every = [(site_methods.FILE, "Every method")] if methods else []
+    every = [(method_table.FILE, "Every method")] if methods else []
     groups["Results"] = [*RESULTS[:1], *every, *RESULTS[1:], *code]
     if further:
         groups["Further networks"] = further
@@ -170,7 +170,7 @@ def build(root: Path, target: Path) -> list[Path]:
         metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
         chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
         metrics["sweep"] |= {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
-    methods = site_methods.methods(root)
+    methods = method_table.methods(root)
     groups = menu(site.pages, bool(methods["rows"]))
     shared = {
         "pages": site.pages,
