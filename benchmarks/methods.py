@@ -1,7 +1,7 @@
 """The table of all methods: every method of this project, on networks that people use.
 
     python -m benchmarks.methods             EfficientNet-Lite0 and [VGG], every method
-    python -m benchmarks.methods --table     methods.csv anew from entries/ alone
+    python -m benchmarks.methods --table     methods.csv and methods.png anew from entries/ alone
 
 EfficientNet-Lite0 sees one of foolbox's twenty photographs, stacked on another; [VGG], trained here
 on drawn animals, the upper rows of twenty validation images. Costly methods take the first few
@@ -15,16 +15,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from benchmarks.spread import sources_commit
 from walls.base import files, paths
+from walls.figures import style
 from walls.images import loaders, transforms
 from walls.network import checkpoints, zoo
 from walls.pipeline import log
 from walls.saliency.controls import CONTROLS
 from walls.saliency.methods import ATTENTION, COSTLY, METHODS
-from walls.sanity import entries
+from walls.sanity import entries, plots
 from walls.sanity.check import check
 from walls.sources.packaged import photographs
 
@@ -81,6 +86,30 @@ def run(subject: Subject, folder: Path) -> None:
         print(f"{subject.name}, {name}: {report.verdict(name)}; {seconds:.0f} s", flush=True)
 
 
+def draw(table: pd.DataFrame) -> Figure:
+    """A panel per network: every method's mean µ×100 by what lies hidden, with its interval."""
+    style.use_style()
+    methods = [name for name in METHODS if name in set(table["method"])]
+    networks = list(dict.fromkeys(table["network"]))
+    size = (style.WIDTH, 0.8 + 0.16 * len(methods))
+    figure, axes = plt.subplots(1, len(networks), figsize=size, sharey=True, squeeze=False)
+    for ax, network in zip(axes[0], networks, strict=True):
+        own = table[table["network"] == network]
+        parts = []
+        for control in CONTROLS:
+            columns = {control: "mean", f"{control} low": "ci_low", f"{control} high": "ci_high"}
+            part = own[["method", *columns]].rename(columns=columns)
+            parts.append(part.assign(control=control))
+        uniform = own["uniform"].iloc[0] / 100
+        plots.by_control(ax, pd.concat(parts), methods, CONTROLS, uniform)
+        ax.set_title(network, fontsize=style.SMALL + 1)
+        ax.set_xlabel("mean µ×100")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(CONTROLS), frameon=False)
+    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    return figure
+
+
 def main() -> None:
     """Make what is missing, then the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -89,9 +118,14 @@ def main() -> None:
     if not asked.table:
         for subject in subjects():
             run(subject, HERE / "entries")
-        ran = {"seconds": round(time.monotonic() - began), "machine": log.machine()}
-        files.write_json(ran, HERE / "run.json")
-    files.write_csv(entries.table(HERE / "entries"), HERE / "methods.csv", digits=4)
+        ran = {"seconds": round(time.monotonic() - began), "threads": torch.get_num_threads()}
+        files.write_json(
+            ran | {"machine": log.machine(), "commit": sources_commit()}, HERE / "run.json"
+        )
+    table = entries.table(HERE / "entries")
+    files.write_csv(table, HERE / "methods.csv", digits=4)
+    figure = draw(table)
+    figure.savefig(HERE / "methods.png", metadata={"Software": None}, dpi=200)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import yaml
 
 from walls.figures.style import DEAD, heat_colours
 from walls.paper.table1 import spread
-from walls.project import origins, method_table
+from walls.project import method_table, origins
 from walls.project.origins import Origins, line_id
 from walls.project.site_cells import MEMBERS, Drawn, Page, Site, add_page, network, size
 from walls.project.site_text import slug
