@@ -24,7 +24,7 @@ NAMES = [
     "results.html",
     "figures.html",
     "sources.html",
-    "sweep.html",
+    "try.html",
     *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb"))),
 ]
 WIDTHS = (375, 768, 1280)
