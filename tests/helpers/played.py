@@ -7,7 +7,7 @@ from walls.sanity.check import check
 from walls.sanity.play import play
 from walls.sources import packaged
 
-METHODS = ["GradCAM", "HiResCAM", "EigenCAM", "Saliency"]
+METHODS = ["GradCAM", "HiResCAM", "EigenCAM"]
 
 
 @cache

@@ -21,7 +21,7 @@ from walls.figures import style
 from walls.saliency.activity import upscale
 
 SWEEP = (ROOT / "figures" / "sweep.json").read_text(encoding="utf-8")
-CHOICES = ("photograph", "hidden", "place", "explained")
+CHOICES = ("photograph", "place", "hidden", "explained")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def shown(browser):
     })""")
 
 
-def expected(content, photograph, hidden, place, explained):
+def expected(content, photograph, place, hidden, explained):
     where = content["places"][place]
     found = where["photographs"][photograph]
     control, method = content["controls"][hidden], content["methods"][explained]
@@ -87,8 +87,8 @@ def expected(content, photograph, hidden, place, explained):
         "mu": "the map is empty" if mu is None else f"{mu:.1f}",
         "uniform": f"{where['uniform']:.1f}",
         "logits": [[name, f"{value:.3f}"] for name, value in found["logits"]],
-        "moved": "They do not move: computed with each of the 4 hidden parts, no logit of the "
-        f"1000 changes by more than {found['moved']:g}.",
+        "moved": "They do not move: over the 4 choices of what lies there, the largest change of any "
+        f"of the 1000 logits is {found['moved']:g}.",
         "size": [2 * 448 + 16, 2 * rows],
     }
 

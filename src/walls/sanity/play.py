@@ -185,10 +185,10 @@ def _photographs(
     for image in range(min(SHOWN, len(images))):
         same, other = alike[image], unlike[image]
         said = {
-            SAME: "the same photograph, mirrored: no other here is of its class"
+            SAME: "the photograph itself, mirrored (it is alone of its class)"
             if same is None
-            else f"another photograph of the class: {name(same)}",
-            ANOTHER: "" if other is None else f"a photograph of another class: {name(other)}",
+            else f"another of the class: {name(same)}",
+            ANOTHER: "" if other is None else name(other),
             NOISE: "noise",
             GREY: "grey: the mean colour",
         }

@@ -41,8 +41,8 @@ function explain() {
     row.append(head, cell);
     return row;
   }));
-  at("moved").textContent = `They do not move: computed with each of the ${play.controls.length} hidden parts, `
-    + `no logit of the ${place.classes} changes by more than ${found.moved}.`;
+  at("moved").textContent = `They do not move: over the ${play.controls.length} choices of what lies there, `
+    + `the largest change of any of the ${place.classes} logits is ${found.moved}.`;
   canvas.setAttribute("aria-label", `${photograph.name}; hidden: ${lies.name}. Beside it ${method}'s map of “${predicted}”`);
 }
 
