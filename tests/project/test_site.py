@@ -25,7 +25,7 @@ NAMES = [
     "methods.html",
     "figures.html",
     "sources.html",
-    "sweep.html",
+    "try.html",
     *(path.stem + ".html" for path in sorted((ROOT / "rendered").glob("*.ipynb"))),
 ]
 WIDTHS = (375, 768, 1280)

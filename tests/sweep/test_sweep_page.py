@@ -5,32 +5,25 @@ without a server.
 import base64
 import io
 import json
-import os
 import re
-import shutil
-import subprocess
-import threading
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, make_tiny
-from helpers.site_pages import CHROMIUM, HEADLESS, Parsed
+from conftest import make_tiny
+from helpers.site_pages import CHROMIUM, Browser, Parsed, built
 from matplotlib.colors import to_rgb
 from PIL import Image
 
 from walls.figures import style
 from walls.network import geometry
-from walls.project import site
 from walls.saliency.activity import activity, upscale
 from walls.sweep import heads
 from walls.sweep import page as sweep_page
 
 METHODS = ("GradCAM", "HiResCAM")
-KEYS = {"Tab": 9, "End": 35, "Home": 36, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
 def heights(images: int = 2) -> list[heads.Height]:
@@ -50,29 +43,12 @@ def heights(images: int = 2) -> list[heads.Height]:
     return found
 
 
-def built(root: Path, text: str, heat: str) -> Path:
-    """The site of the committed run with another sweep.json, in another colour map: its page of the
-    sweep.
-    """
-    for part in ("figures", "metrics", "rendered"):
-        shutil.copytree(ROOT / part, root / part)
-    for name in ("dvc.yaml", "dvc.lock"):
-        shutil.copyfile(ROOT / name, root / name)
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    assert "\nheat: magma" in params
-    chosen = params.replace("\nheat: magma", f"\nheat: {heat}")
-    (root / "params.yaml").write_text(chosen, encoding="utf-8")
-    (root / "figures" / "sweep.json").write_text(text, encoding="utf-8")
-    site.build(root, root / "site")
-    return root / "site" / "sweep.html"
-
-
 @pytest.fixture(scope="module", params=["magma", "viridis"])
 def page(request, tmp_path_factory):
     """A page whose every number is known: its content, its file and its 256 colours."""
     grey = torch.full((2, 3, 224, 224), 128, dtype=torch.uint8)
     text = sweep_page.page(heights(), grey, ["</script> cat", "dog"], {0: "cat", 1: "dog"}, 9)
-    file = built(tmp_path_factory.mktemp("swept"), text, request.param)
+    file = built(tmp_path_factory.mktemp("swept"), request.param, sweep=text)
     return json.loads(text), file, plt.get_cmap(request.param)(np.arange(256))[:, :3]
 
 
@@ -80,102 +56,24 @@ def test_the_page_holds_the_run_and_asks_for_nothing_else(page):
     content, file, colours = page
     text = file.read_text(encoding="utf-8")
     held = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
-    shown = bytes.fromhex(held.pop("colours"))
+    look = held.pop("look")
+    shown = bytes.fromhex(look.pop("colours"))
     assert np.array_equal(list(shown), np.rint(255 * colours).astype(int).flatten())
-    assert held.pop("dead") == style.DEAD and held == content
+    assert look == {"dead": style.DEAD} and held == {"sweep": content}
     parsed = Parsed(text)
     named = {values["id"] for tag, values in parsed.tags if tag in ("select", "input")}
     labelled = {values["for"] for tag, values in parsed.tags if tag == "label"}
     assert named == labelled == {"image", "method", "wall"}
     assert set(parsed.loads) == {"data:,", "style.css"}
     assert not re.search(r"https?://|fetch|XMLHttp|import\(", text)
-    assert "sweep.html" in Parsed((file.parent / "index.html").read_text(encoding="utf-8")).links
+    assert "try.html" in Parsed((file.parent / "index.html").read_text(encoding="utf-8")).links
 
 
 def test_a_skipped_sweep_is_a_sentence(tmp_path):
     why, nothing = "Skipped: no images to train on.", torch.empty(0, 3, 8, 8)
-    file = built(tmp_path, sweep_page.page([], nothing, [], {}, 9, why), "magma")
+    file = built(tmp_path, sweep=sweep_page.page([], nothing, [], {}, 9, why))
     parsed = Parsed(file.read_text(encoding="utf-8"))
     assert why in parsed.text and not [tag for tag, _ in parsed.tags if tag == "script"]
-
-
-class Browser:
-    """One page in headless Chromium, as wide as a phone, without a network, driven through its
-    debugging pipe.
-    """
-
-    def __init__(self, url: str, profile):
-        (ours, self.pen), (self.eye, theirs) = os.pipe(), os.pipe()
-        command = [
-            *HEADLESS,
-            f"--user-data-dir={profile}",
-            "--remote-debugging-pipe",
-        ]
-        wired = ["bash", "-c", f'exec "$@" 3<&{ours} 4>&{theirs}', "bash", *command]
-        self.process = subprocess.Popen(wired, pass_fds=(ours, theirs), stderr=subprocess.DEVNULL)
-        os.close(ours), os.close(theirs)
-        self.number, self.session, self.heard, self.events = 0, None, b"", []
-        self.watch = threading.Timer(300, self.process.kill)
-        self.watch.start()
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
-        for domain in ("Runtime", "Log", "Network", "Page"):
-            self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=375,
-            height=667,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        self.call("Page.navigate", url=url)
-        while not self.run("location.href !== 'about:blank' && document.readyState === 'complete'"):
-            pass
-
-    def call(self, method: str, **params) -> dict:
-        self.number += 1
-        session = {"sessionId": self.session} if self.session else {}
-        os.write(
-            self.pen,
-            json.dumps({"id": self.number, "method": method, "params": params, **session}).encode()
-            + b"\0",
-        )
-        while (message := self.next()).get("id") != self.number:
-            self.events.append(message)
-        assert "result" in message, message
-        return message["result"]
-
-    def next(self) -> dict:
-        while b"\0" not in self.heard:
-            part = os.read(self.eye, 1 << 16)
-            assert part, "the browser is gone"
-            self.heard += part
-        message, _, self.heard = self.heard.partition(b"\0")
-        return json.loads(message)
-
-    def run(self, script: str):
-        result = self.call(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def press(self, key: str):
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=key,
-                code=key,
-                windowsVirtualKeyCode=KEYS[key],
-            )
-
-    def close(self):
-        self.watch.cancel()
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -241,29 +139,23 @@ def test_it_fits_a_phone_and_makes_no_noise(browser):
         ".map(e => e.getBoundingClientRect().height)"
     )
     assert min(sizes) >= 32  # a finger's
-    asked = [
-        e["params"]["request"]["url"]
-        for e in browser.events
-        if e.get("method") == "Network.requestWillBeSent"
-    ]
-    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
-    kinds = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
-    noise = [event for event in browser.events if event.get("method") in kinds]
-    assert not noise, noise
+    assert browser.noise() == []
 
 
 @pytest.mark.browser
 def test_the_maps_are_the_librarys(page, browser):
     content, *_ = page
-    found = browser.run("sweep.heights.map(h => [...upscale(bytes(h.maps.GradCAM[1]), 14, 224)])")
+    found = browser.run(
+        "sweep.heights.map(h => [...upscale(bytes(h.maps.GradCAM[1]), [14, 14], [224, 224])])"
+    )
     for height, values, raw in zip(content["heights"], found, heights(), strict=True):
         ours = upscale(raw.maps["GradCAM"], 224)[1].numpy()
         apart = np.abs(np.array(values).reshape(224, 224) - ours).max()
         assert apart <= 1 / 255, height["wall_rows"]
     exact = torch.randint(0, 256, (1, 14, 14), generator=torch.Generator().manual_seed(1))
-    values = browser.run(f"[...upscale({exact.flatten().tolist()}, 14, 224)]")
+    values = browser.run(f"[...upscale({exact.flatten().tolist()}, [14, 14], [224, 224])]")
     assert np.abs(np.array(values) - upscale(exact.double(), 224).flatten().numpy()).max() < 1e-12
-    assert set(browser.run("[...upscale(new Uint8Array(196), 14, 224)]")) == {0}
+    assert set(browser.run("[...upscale(new Uint8Array(196), [14, 14], [224, 224])]")) == {0}
 
 
 @pytest.mark.browser

@@ -1,4 +1,4 @@
-"""What every figure shares: one style, images with their dead zone, maps over them.
+"""What figures and pages share: one style, images with their dead zone, maps over them.
 
 No figure of one notebook alone lives here.
 """

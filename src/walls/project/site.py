@@ -3,7 +3,7 @@
 They open from the disk, offline.
 
 Formulas become MathML while building, so the pages need no other host, no font and, but for sorting
-a table and moving the wall, no script.
+a table and the page to try, no script.
 """
 
 import csv
@@ -30,6 +30,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 COPIED = (".png", ".pdf", ".csv", ".tex")
 
 
+TRY = "try.html"
 FIRST = "0_start"  # the notebook that the front page is made from
 UNDRAWN = Drawn("", "", "", 0, "")
 
@@ -129,6 +130,24 @@ def front(pages: list[Page]) -> Page | None:
     return replace(found, cells=[found.cells[0] | {"html": first}, *found.cells[1:]])
 
 
+def tries(root: Path) -> dict[str, Any]:
+    """What the page to try draws from: what notebooks 9 and 8 left for it, as far as it is there.
+
+    `play`: photographs and a real network; `sweep`: drawn animals; `look`: the figures' colours.
+    Empty where neither is there.
+    """
+    files = {name: root / "figures" / f"{name}.json" for name in ("play", "sweep")}
+    found = {
+        name: json.loads(file.read_text(encoding="utf-8"))
+        for name, file in files.items()
+        if file.is_file()
+    }
+    if found:
+        chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        found["look"] = {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
+    return found
+
+
 def written_by(site: Site) -> dict[str, dict[str, Any]]:
     """For each file on the page of sources its stage, notebook's cell and function."""
     found = {}
@@ -158,18 +177,9 @@ def build(root: Path, target: Path) -> list[Path]:
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((root / "metrics").glob("*.json"))
     }
-    if (figures / "sweep.json").is_file():
-        site.pages.append(
-            Page(
-                "sweep.html",
-                "Every wall at once, by hand",
-                "What happens to a map when the wall moves?",
-                [],
-            )
-        )
-        metrics["sweep"] = json.loads((figures / "sweep.json").read_text(encoding="utf-8"))
-        chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-        metrics["sweep"] |= {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
+    tried = tries(root)
+    if tried:
+        site.pages.append(Page(TRY, "Try it", "What does a map show of what is hidden?", []))
     methods = method_table.methods(root)
     groups = menu(site.pages, bool(methods["rows"]))
     shared = {
@@ -181,6 +191,7 @@ def build(root: Path, target: Path) -> list[Path]:
         "origins": site.origins,
         "written": written_by(site),
         "start": front(site.pages),
+        "tried": tried,
         "table": sortable_table(figures / "table1.csv"),
         "verdicts": Counter(claim["verdict"] for claim in metrics["claims"]),
         **metrics,

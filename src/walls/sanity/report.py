@@ -50,6 +50,11 @@ class Report:
         """µ of a map that is the same everywhere, in [0, 1]."""
         return uniform_activity(self.zone.measured_rows / self.zone.image_rows)
 
+    @property
+    def classes(self) -> list[int]:
+        """Each image's class, in order."""
+        return self.table.drop_duplicates("image").sort_values("image")["class"].tolist()
+
     def summary(self) -> pd.DataFrame:
         """A row per method and control: mean µ×100, its 95% interval over classes, and counts."""
         rows = []

@@ -64,7 +64,7 @@ class Subject:
 
 def subject(named: zoo.Named, images: Tensor, report: Report, few: int, seed: int = 0) -> Subject:
     """A named network and the first of the photographs, normalised, that its report is of."""
-    classes = report.table.drop_duplicates("image").sort_values("image")["class"].tolist()
+    classes = report.classes
     alike = below(images, classes, seed)[SAME]
     return Subject(named.name, named.network, images[:MOST], classes[:MOST], alike[:MOST], few)
 

@@ -1,14 +1,12 @@
 """What the site's page of every wall draws from."""
 
-import base64
-import io
 import json
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
+from walls.figures.embedded import jpeg_text, map_text, rounded
 from walls.saliency.activity import uniform_activity
 from walls.sweep.heads import Height
 
@@ -35,7 +33,7 @@ def page(
     content = {
         "skipped": skipped,
         "trained": trained,
-        "images": [{"name": names[i], "jpeg": _base64(_jpeg(images[i]))} for i in range(shown)],
+        "images": [{"name": names[i], "jpeg": jpeg_text(images[i])} for i in range(shown)],
         "methods": list(heights[0].maps) if heights else [],
         "heights": [_height(height, shown, classes) for height in heights],
     }
@@ -55,34 +53,13 @@ def _height(height: Height, shown: int, classes: dict[int, str]) -> dict:
         "uniform": round(100 * uniform_activity(zone.dead_share), 4),
         "predicted": [classes[label] for label in predicted[:shown]],
         "mu": {
-            method: [_rounded(value) for value in values[:shown]] for method, values in mu.items()
+            method: [rounded(value) for value in values[:shown]] for method, values in mu.items()
         },
         "mean": {
-            method: _rounded(np.nanmean(v) if not np.isnan(v).all() else np.nan)
+            method: rounded(np.nanmean(v) if not np.isnan(v).all() else np.nan)
             for method, v in mu.items()
         },
         "maps": {
-            method: [_base64(_bytes(raw)) for raw in maps[:shown]]
-            for method, maps in height.maps.items()
+            method: [map_text(raw) for raw in maps[:shown]] for method, maps in height.maps.items()
         },
     }
-
-
-def _bytes(raw: Tensor) -> bytes:
-    """A raw map's scores, scaled to 0 … 255; all 0 where they are all alike."""
-    raw = (raw - raw.min()).double()
-    return (255 * raw / raw.max() if raw.max() > 0 else raw).round().byte().numpy().tobytes()
-
-
-def _jpeg(image: Tensor) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(stream, "JPEG", quality=85)
-    return stream.getvalue()
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 4)
