@@ -156,7 +156,7 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
         fall = int((each["difference_low"] > 0).sum())
         parts.append(
             f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f} ({_change(row)}; "
-            f"{fall} of the {len(each)} methods above {100 * ACTIVE:.0f} fall)"
+            f"of the {len(each)} methods above {100 * ACTIVE:.0f}, {fall} fall)"
         )
     if REDRAWN in rows.index and rows.loc[REDRAWN, "on"] == rows.loc[REDRAWN, "on"]:
         row = rows.loc[REDRAWN]

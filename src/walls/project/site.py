@@ -21,7 +21,8 @@ import yaml
 from walls.figures.style import DEAD, heat_colours
 from walls.paper.table1 import spread
 from walls.project import origins
-from walls.project.origins import Origins, line_id
+from walls.project.origins import Origins, activity_id, line_id, numbers
+from walls.project.quoted import Quoted
 from walls.project.site_cells import MEMBERS, Drawn, Page, Site, add_page, network, size
 from walls.project.site_text import slug
 
@@ -30,6 +31,7 @@ COPIED = (".png", ".pdf", ".csv", ".tex")
 
 
 FIRST = "0_start"  # the notebook that the front page is made from
+STORY = "GradCAM"  # the method that its first lines are about
 UNDRAWN = Drawn("", "", "", 0, "")
 
 
@@ -124,6 +126,28 @@ def front(pages: list[Page]) -> Page | None:
     return replace(found, cells=[found.cells[0] | {"html": first}, *found.cells[1:]])
 
 
+def in_short(origins: Origins) -> dict[str, Any]:
+    """GradCAM's µ×100 for the first lines of the front page, each with its link.
+
+    `real`: the first network in use, its name and its means by what lies in the hidden part;
+    `paper` and `here`: STACK-MIX, in the paper and with the network trained here. Empty where it
+    wasn't measured.
+    """
+    found: dict[str, Any] = {"name": "", "real": {}, "paper": "", "here": ""}
+    for name, report in list(origins.networks.items())[:1]:
+        found["name"] = name
+        for place, row in enumerate(report["activity"]):
+            if row["method"] == STORY and row["mean"] is not None:
+                target = activity_id(0, place, "mean")
+                found["real"][row["control"]] = numbers(f"{row['mean']:.1f}", target)
+    for line, row in enumerate(origins.table1, 2):
+        if (row["method"], row["dataset"]) == (STORY, "stack-mix") and row["paper_mean"]:
+            for key, column in (("paper", "paper_mean"), ("here", "mean")):
+                shown = f"{float(row[column]):.1f}"
+                found[key] = numbers(shown, line_id(line, column))
+    return found
+
+
 def written_by(site: Site) -> dict[str, dict[str, Any]]:
     """For each file on the page of sources its stage, notebook's cell and function."""
     found = {}
@@ -146,7 +170,8 @@ def build(root: Path, target: Path) -> list[Path]:
     )
     if not notebooks:
         raise ValueError("rendered/ holds no notebook; run `dvc repro` first")
-    site = Site(Origins(root))
+    found = Origins(root)
+    site = Site(found, Quoted(found))
     for path in notebooks:
         add_page(site, path, {file.stem: size(file.read_bytes()) for file in figures.glob("*.png")})
     metrics = {
@@ -173,6 +198,7 @@ def build(root: Path, target: Path) -> list[Path]:
         "origins": site.origins,
         "written": written_by(site),
         "start": front(site.pages),
+        "short": in_short(site.origins),
         "table": sortable_table(figures / "table1.csv"),
         "verdicts": Counter(claim["verdict"] for claim in metrics["claims"]),
         **metrics,
@@ -184,7 +210,7 @@ def build(root: Path, target: Path) -> list[Path]:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"slug": slug, "numbers": origins.numbers}
+    environment.filters |= {"slug": slug, "numbers": numbers}
     shutil.rmtree(target, ignore_errors=True)
     (target / "images").mkdir(parents=True)
     shutil.copyfile(TEMPLATES / "style.css", target / "style.css")
