@@ -164,7 +164,7 @@ def parser() -> argparse.ArgumentParser:
     command(
         status,
         "status",
-        "say whether this code made the results that lie here",
+        "say whether this code made the committed results",
         "By dvc.lock's hashes: in seconds, without a cache, running nothing. Exit code: "
         "0 it made them all, 1 it did not, with a line for each result.",
     )
@@ -258,7 +258,7 @@ def _take_check(added: argparse.ArgumentParser) -> None:
         metavar="DIR",
         type=Path,
         default=Path("report"),
-        help="of the report; default: report",
+        help="folder of the report; default: report",
     )
     takes(
         "--submit",
