@@ -74,7 +74,7 @@ def test_two_repros_at_once_one_says_so(waiting):
     assert f"(PID {first.pid})" in second.stderr
     at_work = runner(first)
     third = run(folder, "python", "-m", "walls", "run", "wall", check=False)
-    said = "wall: another process runs it; takes the end of that one first\n"
+    said = "wall: another process runs it; wait until that one has ended\n"
     assert third.returncode == 1 and third.stderr == said
     assert at_work.is_running() and first.poll() is None  # neither harmed the first
     _, alive = interrupt(first)

@@ -233,7 +233,7 @@ def test_a_network_of_fewer_images_counts_as_much():
     assert table["mean"].tolist() == pytest.approx([15, 15]) and table["maps"].tolist() == [130] * 2
     said = table1.notes(table, {})
     assert "STACK-MIX: 2 networks, 10 classes, 100 images (of GradCAM 30 but for the first" in said
-    assert "intervals draw networks and classes again" in said
+    assert "intervals resample networks and classes" in said
     assert "of one network" in table1.notes(table1.table1(lit), {})
 
 

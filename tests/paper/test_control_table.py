@@ -70,11 +70,26 @@ def test_means_and_differences_by_hand():
 @pytest.mark.parametrize(
     ("left", "said"),
     [
-        ([0.1, 0.1, 0.0, 0.0], "the hidden animal is what lights up, most of GradCAM's µ goes"),
-        ([0.2, 0.2, 0.1, 0.1], "the hidden animal is part of what lights up, about half of"),
-        ([0.3, 0.3, 0.3, 0.3], "the hidden animal is part of what lights up, less than half of"),
-        ([0.4, 0.4, 0.3, 0.3], "the hidden animal is not what lights up, no fall of"),
-        ([0.5, 0.5, 0.4, 0.4], "the hidden animal is not what lights up, no fall of"),
+        (
+            [0.1, 0.1, 0.0, 0.0],
+            "the hidden animal is what lights up: without it, most of GradCAM's µ is",
+        ),
+        (
+            [0.2, 0.2, 0.1, 0.1],
+            "the hidden animal is part of what lights up: without it, about half of",
+        ),
+        (
+            [0.3, 0.3, 0.3, 0.3],
+            "the hidden animal is part of what lights up: without it, less than half",
+        ),
+        (
+            [0.4, 0.4, 0.3, 0.3],
+            "the hidden animal is not what lights up: without it, GradCAM's µ shows no",
+        ),
+        (
+            [0.5, 0.5, 0.4, 0.4],
+            "the hidden animal is not what lights up: without it, GradCAM's µ shows no",
+        ),
     ],
 )
 def test_the_answer_follows_the_numbers(left, said):
@@ -98,19 +113,21 @@ def test_sentences():
     found = table(pd.concat([mix, gen, dark, rising]), where([0.12] * 4, [0.14] * 4))
     first, second, third = control.sentences(found, REAL).splitlines()
     assert first == (
-        "STACK-MIX: the hidden animal's class is not what lights up, no fall of GradCAM's µ "
-        "without it can be told. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
-        "[+0.0, +0.0]; 0 of the 1 methods above 5 fall); grey instead: 20.0 → 10.0 (-10.0 "
-        "[-10.0, -10.0]; 1 of the 1 methods above 5 fall); no animal: skipped, only a scene drawn "
-        "here, STACK-GEN's of critters, can be drawn without it."
+        "STACK-MIX: the hidden animal's class is not what lights up: without it, GradCAM's µ "
+        "shows no fall. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
+        "[+0.0, +0.0]; of the 1 methods above 5, 0 fall); grey instead: 20.0 → 10.0 (-10.0 "
+        "[-10.0, -10.0]; of the 1 methods above 5, 1 fall); no animal: skipped, only a scene that "
+        "is drawn here (STACK-GEN of critters) can leave it out."
     )
-    assert second.startswith("STACK-GEN: the hidden animal is part of what lights up, less than")
+    assert second.startswith(
+        "STACK-GEN: the hidden animal is part of what lights up: without it, less than"
+    )
     assert (
-        "no animal instead: 40.0 → 30.0 (-10.0 [-10.0, -10.0]; 1 of the 2 methods above 5 fall)"
+        "no animal instead: 40.0 → 30.0 (-10.0 [-10.0, -10.0]; of the 2 methods above 5, 1 fall)"
         in second
     )
     assert second.endswith(
-        "12% [12, 12] of its mass in the dead zone lies on the animal, which covers 14% of it."
+        "12% [12, 12] of its mass in the dead zone lies on the animal, which covers 14% of the zone."
     )
     assert third == (
         "lite on photographs (notebook 9): the hidden object is what lights up. GradCAM's µ×100: "

@@ -19,7 +19,7 @@ TAKES = {
     "evaluate": ("WHICH", ["stack-mix or stack-gen", "accelerate launch", "dvc repro"]),
     "summary": ("", ["what the last run found"]),
     "readme": ("", ["README.md, ARTIFACT.md and the showcases"]),
-    "status": ("", ["By dvc.lock's hashes", "Exit code: 0 they are"]),
+    "status": ("", ["By dvc.lock's hashes", "Exit code: 0 it made them all"]),
     "record": ("", ["ARTIFACT.md"]),
     "site": ("", ["into site/"]),
     "pack": ("", ["into dist/"]),

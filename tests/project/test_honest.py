@@ -84,14 +84,16 @@ def test_one_change_without_a_rerun_is_found(project, known, name, old, new, tol
 def test_the_command_says_so_in_seconds(project, known):
     """Exit code 0 and one line, or 1 and a line for each result that is not of this code."""
     done = run(project, "python", "-m", "walls", "status", check=False)
-    assert done.returncode == bool(known) and (known or "are of this code" in done.stdout)
+    assert done.returncode == bool(known) and (known or "This code made figures/" in done.stdout)
     file = project / "notebooks" / "2_wall.ipynb"
     before = file.read_text()
     file.write_text(before.replace("wall", "Wall", 1))
     done = run(project, "python", "-m", "walls", "status", check=False)
     file.write_text(before)
     assert done.returncode == 1 and "wall: notebooks/2_wall.ipynb is modified" in done.stdout
-    assert done.stdout.endswith("Not all results are of this code: `make repro` makes them anew.\n")
+    assert done.stdout.endswith(
+        "This code did not make all of the results: `make repro` makes them anew.\n"
+    )
 
 
 def test_a_figure_too_many_or_too_few_is_found(project, known):

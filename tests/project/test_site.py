@@ -17,7 +17,7 @@ from conftest import ROOT, copy_tree
 from helpers.site_pages import CHROMIUM, HEADLESS, Parsed
 
 from walls.pipeline import log
-from walls.project import origins, site, site_cells, site_text
+from walls.project import origins, quoted, site, site_cells, site_text
 
 NAMES = [
     "index.html",
@@ -308,6 +308,98 @@ def test_a_number_that_no_file_holds_is_no_link():
     assert "<td>68.3 [64.4, 70.9]</td>" in linked
     assert found.linked("<table><tr><td>1</td></tr></table>").count("<a ") == 0
     assert found.linked("no table") == "no table"
+
+
+def equal(shown, value, share=False):
+    """Whether a printed number is a file's value, rounded as it is; its sign stands outside."""
+    digits = len(shown.rstrip("%").partition(".")[2])
+    return shown.rstrip("%") == f"{abs(float(value)) * (100 if share else 1):.{digits}f}"
+
+
+def test_the_first_lines_say_it_with_links(folder, sources):
+    """GradCAM's µ on a real network and on [VGG], the dead zone's share, and the limits."""
+    front = (folder / "index.html").read_text(encoding="utf-8")
+    short = re.search(r'<ul class="in-short">(.*?)</ul>', front, re.DOTALL)[1]
+    assert "Limits" in short and 'href="#what-this-does-not-show"' in short
+    assert unlinked(re.sub("µ×100|VGG16|lite0", "", short)) == []
+    (report,) = json.loads((ROOT / "metrics" / "networks.json").read_text()).values()
+    means = {(row["method"], row["control"]): row["mean"] for row in report["activity"]}
+    wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
+    table = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["dataset", "method"])
+    paper, here = table.loc[("stack-mix", "GradCAM"), ["paper_mean", "mean"]]
+    same, another = (means["GradCAM", control] for control in ("same class", "another class"))
+    expected = [same, another, wall["dead_rows"], wall["image_rows"], wall["dead_share"]]
+    found = aims(short, sources)
+    assert len(found) == 7
+    for (shown, text), value in zip(found, [*expected, paper, here], strict=True):
+        share = shown.endswith("%")
+        assert equal(shown, value, share) and equal(shown, text, share), shown
+
+
+def test_the_front_pages_captions_and_verdict_lead_to_notebook_9s_numbers(folder, sources):
+    """Those that its file holds: not the one photograph's, no count and no height."""
+    front = (folder / "index.html").read_text(encoding="utf-8").partition('id="found"')[0]
+    first, *_ = re.findall(r'<div class="caption">(.*?)</div>', front, re.DOTALL)
+    verdict = re.search(r'<pre class="verdict-text[^>]*>(.*?)</pre>', front, re.DOTALL)[1]
+    (report,) = json.loads((ROOT / "metrics" / "networks.json").read_text()).values()
+    means = {(row["method"], row["control"]): row["mean"] for row in report["activity"]}
+    controls = ("same class", "another class", "noise", "grey")
+    expected = [means["GradCAM", control] for control in controls]
+    expected += [means["HiResCAM", "same class"], report["uniform"]]
+    for part, values in ((first, [report["uniform"]]), (verdict, expected)):
+        found = aims(part, sources)
+        assert len(found) == len(values)
+        for (shown, text), value in zip(found, values, strict=True):
+            assert equal(shown, value) and equal(shown, text)
+    rows = [str(report["image_rows"] // 2), str(report["image_rows"])]
+    assert set(rows) < set(unlinked(verdict)) and set(rows) < set(unlinked(first))
+
+
+def test_notebook_7s_sentences_and_captions_lead_to_their_numbers(folder, sources):
+    seventh = (folder / "7_paper.html").read_text(encoding="utf-8")
+    outputs = re.findall(r'<pre class="output[^>]*>(.*?)</pre>', seventh, re.DOTALL)
+    control = pd.read_csv(ROOT / "figures" / "control.csv")
+    control = control.set_index(["dataset", "method", "control"]).abs()
+    (lines,) = (one.splitlines() for one in outputs if " instead: " in one)
+    for line in lines[:2]:
+        dataset, rows = line.partition(":")[0].lower(), []
+        for name in re.findall(r"(no animal|another class|grey) instead", line):
+            row = control.loc[dataset, "GradCAM", name]
+            rows += [control.loc[(dataset, "GradCAM", "same class"), "mean"], row["mean"]]
+            rows += [row["difference"], row["difference_high"], row["difference_low"]]
+        if "of its mass" in line:
+            rows += list(control.loc[dataset, "GradCAM", "no animal"][-4:])
+        found = aims(line, sources)
+        assert len(found) == len(rows) >= 10
+        for (shown, text), value in zip(found, rows, strict=True):
+            assert equal(shown, value) and equal(shown, text), (dataset, shown)
+    assert len(aims(lines[2], sources)) == 3  # notebook 9's means
+    (history,) = (one for one in outputs if "masked_train_loss" in one)
+    last = pd.read_csv(ROOT / "figures" / "fig5.csv").iloc[-1]
+    found = aims(history, sources)
+    assert len(found) == len(last) - 1
+    for (shown, text), value in zip(found, last[1:], strict=True):
+        assert equal(shown, value) and equal(shown, text)
+    dark = re.findall(r'HiResCAM[^<]{3,12}<a [^>]*#claim-hirescam-dark">0</a> on every', seventh)
+    assert len(dark) == 2
+
+
+def test_a_number_in_a_sentence_is_linked_where_its_words_and_its_value_agree():
+    linked = quoted.Quoted(origins.Origins(ROOT)).linked
+    said = "efficientnet-lite0: GradCAM {} (same class), 6.9 ({}); HiResCAM 0.0 whatever lies there"
+    assert linked(said.format("68.2", "another class")).count("<a ") == 3
+    assert linked(said.format("68.3", "another class")).count("<a ") == 2  # a wrong value
+    assert linked(said.format("68.2", "grey")).count("<a ") == 2  # another one's value
+    for wrong in (
+        "GradCAM++ 68.2 (same class)",
+        "68.2 (same class)",
+        "STACK-MIX: GradCAM, no animal instead: 24.9 → 11.2 (-13.7 [-20.0, -7.7])",
+        "a map that is the same everywhere 49.1",
+        "Of 20 photographs, 2 show it",
+    ):
+        assert linked(wrong) == wrong
+    gen = "STACK-GEN: GradCAM, no animal instead: 24.9 → 11.2 (-13.7 [-20.0, -7.6]"
+    assert linked(gen).count("<a ") == 4  # the last one is wrong
 
 
 def test_the_page_of_sources_names_stage_cell_function_and_parameters(folder, pages, sources):

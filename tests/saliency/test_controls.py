@@ -79,8 +79,8 @@ def test_what_cannot_be_made_is_left_out_with_its_reason(scenes):
     found = controls.of_stacked(scenes[0], ["tiger"] * 4, ZONE)
     assert [*found] == [SAME, NOISE, GREY]
     assert controls.left_out(found) == (
-        "no animal: skipped, only a scene drawn here, STACK-GEN's of critters, can be drawn "
-        "without it; another class: skipped, all images are of one class"
+        "no animal: skipped, only a scene that is drawn here (STACK-GEN of critters) can leave "
+        "it out; another class: skipped, all images are of one class"
     )
     assert controls.left_out([SAME, REDRAWN, ANOTHER, NOISE, GREY]) == controls.left_out([]) == ""
 

@@ -92,7 +92,7 @@ def test_the_page_opens_from_the_disk(grouped, tmp_path, capsys):
     assert len(sources) == 4 and all(one.startswith("data:image/png;base64,") for one in sources)
     assert not re.search(r"://|<script|<link|<iframe|@import", page)
     out = capsys.readouterr().out
-    assert "(2 classes, one a folder)" in out and SQUEEZE in page
+    assert "(2 classes, one per folder)" in out and SQUEEZE in page
     assert next(line for line in out.splitlines() if line.startswith("The network")) in page
 
 

@@ -85,8 +85,9 @@ def test_sentences_and_figures_from_tables(subject):
         }
     )
     said = cascade.sentence(steps)
-    assert "head drawn anew: GradCAM's map has rank correlation 0.12" in said
-    assert "(0.21 over the seen cells), SSIM 0.33; all drawn anew, 0.03 (0.04), SSIM 0.05" in said
+    assert "With the head randomised, GradCAM's map has rank correlation 0.12" in said
+    assert "(0.21 over the seen cells) and SSIM 0.33; with every part randomised, 0.03" in said
+    assert "0.03 (0.04) and SSIM 0.05" in said
     assert "60.0 as trained and 50.0 after the first step" in said
     assert "GradCAM 50.0 to 70.0, HiResCAM 0.0 to 0.0" in said
     plt.close(plots_real.cascade(steps))
@@ -103,9 +104,11 @@ def test_sentences_and_figures_from_tables(subject):
         for image in range(3)
     ]
     said = sides.sentence(pd.DataFrame(rows))
-    assert "3 photographs." in said and "wall, top 100% and bottom 100% keep the class" in said
-    assert "lost apart by -20.0 points [-20.0, -20.0]" in said
-    assert "middle 0% and bottom 100% keep the class" in said and "30.0 points [30.0" in said
+    assert "3 photographs." in said
+    assert "wall, top against bottom: the class stays for 100% against 100%" in said
+    assert "differs by -20.0 points [-20.0, -20.0]" in said
+    assert "middle against bottom: the class stays for 0% against 100%" in said
+    assert "30.0 points [30.0" in said
     plt.close(plots_real.costs(pd.DataFrame(rows)))
     names = (masking.GRADCAM, masking.SEEN_CELLS, masking.UNIFORM, masking.UNIFORM_SEEN)
     table = pd.DataFrame(
@@ -117,8 +120,8 @@ def test_sentences_and_figures_from_tables(subject):
         ]
     )
     said = masking.sentence(table)
-    assert "GradCAM (seen cells) less GradCAM: insertion +0.100 [+0.100" in said
-    assert "less uniform, seen part: insertion -0.200" in said and "deletion +0.200" in said
+    assert "GradCAM (seen cells) minus GradCAM: insertion +0.100 [+0.100" in said
+    assert "minus uniform, seen part: insertion -0.200" in said and "deletion +0.200" in said
     assert masking.wide(table).loc["GradCAM", "µ×100 ↓"] == "50.0 [50.0, 50.0]"
     plt.close(plots_real.worth(table))
     over = classes.trained_and_random(subject.network, *subject.halves)

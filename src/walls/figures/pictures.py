@@ -105,9 +105,9 @@ def saliency_grid(
 ) -> Figure:
     """Figures 7 to 9: an image per row, a method per column.
 
-    Maps (N, H, W) are laid over it, μ×100 stands below.
+    Maps (N, H, W) are laid over it, µ×100 stands below.
 
-    `activity`: μ per image (rows) and method (columns), in [0, 1]. More than eight methods take
+    `activity`: µ per image (rows) and method (columns), in [0, 1]. More than eight methods take
     further rows.
     """
     methods = list(maps)

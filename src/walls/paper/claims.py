@@ -2,7 +2,7 @@
 
 A claim is one function from what the run found to what the paper says, what is found here, and the
 verdict; with it stand its words, its place in the paper, what kind of verdict it can have, the
-stages that look at it again and how exactly. Thresholds stand here and in networks.py, fixed before
+stages that repeat it and how exactly. Thresholds stand here and in networks.py, fixed before
 any run. Adding a claim is adding a function:
 
     @claim("my-claim", "…", where="Section 3", kind=CERTIFIED, stages=("wall",), tolerance="exact")

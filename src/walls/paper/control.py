@@ -156,13 +156,13 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
         fall = int((each["difference_low"] > 0).sum())
         parts.append(
             f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f} ({_change(row)}; "
-            f"{fall} of the {len(each)} methods above {100 * ACTIVE:.0f} fall)"
+            f"of the {len(each)} methods above {100 * ACTIVE:.0f}, {fall} fall)"
         )
     if REDRAWN in rows.index and rows.loc[REDRAWN, "on"] == rows.loc[REDRAWN, "on"]:
         row = rows.loc[REDRAWN]
         parts.append(
             f"{row['on']:.0f}% [{row['on_low']:.0f}, {row['on_high']:.0f}] of its mass in the dead "
-            f"zone lies on the animal, which covers {row['area']:.0f}% of it"
+            f"zone lies on the animal, which covers {row['area']:.0f}% of the zone"
         )
     parts += filter(None, [left_out(rows.index)])
     return f"{dataset.upper()}: {answer(rows, method)}. {method}'s µ×100, {'; '.join(parts)}."
@@ -176,12 +176,12 @@ def answer(rows: pd.DataFrame, method: str) -> str:
     """
     control = next((name for name in (REDRAWN, ANOTHER) if name in rows.index), None)
     if control is None or not rows.loc[SAME, "mean"] > 0:
-        return f"nothing can be told of {method}"
+        return f"nothing can be said of {method}"
     what = "the hidden animal" if control == REDRAWN else "the hidden animal's class"
     half, row = MOST * rows.loc[SAME, "mean"], rows.loc[control]
     if row["difference_low"] > half:
-        return f"{what} is what lights up, most of {method}'s µ goes with it"
+        return f"{what} is what lights up: without it, most of {method}'s µ is gone"
     if row["difference_low"] <= 0:
-        return f"{what} is not what lights up, no fall of {method}'s µ without it can be told"
+        return f"{what} is not what lights up: without it, {method}'s µ shows no fall"
     part = "less than half" if row["difference_high"] < half else "about half"
-    return f"{what} is part of what lights up, {part} of {method}'s µ goes with it"
+    return f"{what} is part of what lights up: without it, {part} of {method}'s µ is gone"

@@ -51,13 +51,13 @@ class Judged:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper, and what it takes to look at it again."""
+    """A claim of the paper, and what it takes to repeat it."""
 
     id: str
     statement: str
     where: str  # in the paper
     kind: str  # PROVED, CERTIFIED or OBSERVED
-    stages: tuple[str, ...]  # that look at it again
+    stages: tuple[str, ...]  # that repeat it
     tolerance: str  # how exactly it must come back
     judge: Callable[[Findings], Judged]
 

@@ -59,7 +59,7 @@ def map_grid(
 def eigencam_signs(activity: pd.DataFrame, paper: dict[str, dict]) -> Figure:
     """What the sign of EigenCAM's singular vector does.
 
-    It shows every image's μ×100 for the library's sign and for both.
+    It shows every image's µ×100 for the library's sign and for both.
 
     `activity`: long, with dataset, method, mu. `paper`: table1.PAPER_TABLE.
     """
@@ -142,7 +142,7 @@ def training_curves(histories: dict[str, pd.DataFrame]) -> Figure:
 
 
 def activity_plot(activity: pd.DataFrame, uniform: float) -> Figure:
-    """μ×100 of every image: a box and a point cloud per method and dataset; dashed, a uniform map.
+    """µ×100 of every image: a box and a point cloud per method and dataset; dashed, a uniform map.
 
     `activity`: long, with the columns dataset, method, mu.
     """

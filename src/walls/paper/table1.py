@@ -134,9 +134,7 @@ def notes(table: pd.DataFrame, skipped: dict[str, str], raw: bool = True) -> str
     said = f"Activity in the dead zone, µ×100, mean ± standard deviation {both}"
     parts = [said + ("; raw: without any min-subtraction." if raw else ".")]
     if "networks" in table:
-        drawn = (
-            "draw networks and classes again" if several else "draw classes again: of one network"
-        )
+        drawn = "resample networks and classes" if several else "resample classes, of one network"
         parts.append(f"The 95% intervals {drawn}.")
     for dataset, group in table.groupby("dataset", sort=False):
         empty = ", ".join(f"{row.empty} of {row.method}" for row in group.itertuples() if row.empty)

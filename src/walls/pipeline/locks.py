@@ -60,7 +60,7 @@ def alone(stage: str) -> Iterator[None]:
         lock.lock()
     except LockError:
         raise ValueError(
-            f"{stage}: another process runs it; takes the end of that one first"
+            f"{stage}: another process runs it; wait until that one has ended"
         ) from None
     try:
         yield

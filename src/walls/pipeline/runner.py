@@ -150,13 +150,13 @@ def _executed(stage: str, source: Path, values: dict, root: Path) -> nbformat.No
         except PapermillExecutionError as error:
             shutil.move(executed, failed)
             place = failed.relative_to(root)
-            print(f"{stage}: failed; how far it came stands in {place}", file=sys.stderr)
+            print(f"{stage}: failed; the cells that ran are in {place}", file=sys.stderr)
             if error.ename in [kind.__name__ for kind in kernel.REFUSALS]:
                 raise ValueError(error.evalue) from None
             raise
         except DeadKernelError:
             raise ValueError(
-                f"{stage}: its kernel was killed, as when memory runs out; run it again to go on"
+                f"{stage}: its kernel was killed, perhaps for lack of memory; run it again to go on"
             ) from None
         failed.unlink(missing_ok=True)
         return nbformat.read(executed, as_version=4)

@@ -93,7 +93,7 @@ def _said(report: Report, grouped: bool) -> str:
     """The certificate, the table and its reading; `grouped`: whether classes were told."""
     classes = report.table["class"].nunique()
     if grouped:
-        sorted_by = f"{classes} classes, one a folder"
+        sorted_by = f"{classes} classes, one per folder"
     elif report.table["predicted"].nunique() > 1:
         sorted_by = f"{classes} classes, as the network predicts them"
     else:

@@ -20,9 +20,9 @@ example:
   walls check torchvision:resnet18 --methods GradCAM HiResCAM --images photos --out report
   walls check timm:convnext_tiny --weights convnext.safetensors --images photos
 
-The network sees the upper of two photographs, one above the other; what a map shows of the
-lower one comes from what no logit can depend on. With --seen-rows, both parts are of one
-photograph. Exit code: 0 done, 1 something can't be read, isn't known, or doesn't fit.
+Two photographs stand one above the other. The network sees only the upper one: no logit can
+depend on the lower one, and a map should show nothing of it. With --seen-rows, both parts are of
+one photograph. Exit code: 0 done, 1 something can't be read, isn't known, or doesn't fit.
 """
 
 
@@ -135,7 +135,9 @@ def parser() -> argparse.ArgumentParser:
         "One line for every wrong value; exit code 1 where there is one.",
     )
     added.add_argument("file", metavar="FILE", nargs="?", type=Path, help="default: params.yaml")
-    added = command(check, "check", "check what saliency maps show of what a network can't see")
+    added = command(
+        check, "check", "measure what saliency maps show of an image that a network can't see"
+    )
     _take_check(added)
     added = command(
         train,
@@ -162,9 +164,9 @@ def parser() -> argparse.ArgumentParser:
     command(
         status,
         "status",
-        "say whether the results are of the code that lies here",
+        "say whether this code made the committed results",
         "By dvc.lock's hashes: in seconds, without a cache, running nothing. Exit code: "
-        "0 they are, 1 some are not, with a line for each.",
+        "0 it made them all, 1 it did not, with a line for each result.",
     )
     command(
         record,
@@ -178,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
         verify,
         "verify",
         "compare a run with the committed results",
-        "Without folders, runs what is committed anew, in a clone that is deleted again. Exit "
+        "Without a folder, reruns the committed code in a clone, and deletes the clone. Exit "
         "code: 0 they agree, 1 they don't, 2 there is nothing to compare, 130 stopped.",
     )
     added.add_argument(
@@ -193,9 +195,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="OTHER",
         nargs="?",
         type=Path,
-        help="a copy whose results stand in place of the committed ones",
+        help="a copy whose results are taken instead of the committed ones",
     )
-    command(unlock, "unlock", "remove what a killed run has cut short of DVC's notes")
+    command(unlock, "unlock", "remove the files of DVC that a killed run left unfinished")
     return top
 
 
@@ -210,11 +212,20 @@ def _take_check(added: argparse.ArgumentParser) -> None:
         metavar="NETWORK",
         help="torchvision:NAME, timm:NAME, or efficientnet-lite0 (-lite1, -lite2)",
     )
-    takes("--weights", metavar="W", help="a local file, or none: random; default: its library's")
-    takes("--classes", metavar="N", type=int, help="that the weights tell; default: its library's")
-    takes("--layer", metavar="L", help="whose output the maps are made of; default: the last map")
+    takes(
+        "--weights",
+        metavar="W",
+        help="a local file, or none for random ones; default: those of its library",
+    )
+    takes(
+        "--classes",
+        metavar="N",
+        type=int,
+        help="number of classes of the weights; default: that of its library",
+    )
+    takes("--layer", metavar="L", help="its output gives the maps; default: the last feature maps")
     names = " ".join(CHECKED)
-    own = "names, or FILE.py:FUNCTION, from (network, images, targets) to maps"
+    own = "names, or FILE.py:FUNCTION for (network, images, targets) -> maps"
     takes("--methods", metavar="M", nargs="+", default=CHECKED, help=f"{own}; default: {names}")
     takes(
         "--images",
@@ -222,22 +233,38 @@ def _take_check(added: argparse.ArgumentParser) -> None:
         default="packaged",
         help="photographs: CLASS/*.jpg or *.jpg; default: packaged, foolbox's twenty",
     )
-    takes("--seen-rows", metavar="N", type=int, help="image rows seen; default: two photographs")
-    takes("--sign", metavar="S", default="relu", help="scores below 0: relu (as 0) or abs")
+    takes(
+        "--seen-rows",
+        metavar="N",
+        type=int,
+        help="rows of one image that are seen; default: two photographs",
+    )
+    takes(
+        "--sign",
+        metavar="S",
+        default="relu",
+        help="scores below 0 count as 0 (relu) or as their size (abs)",
+    )
     takes(
         "--costly-images",
         metavar="N",
         type=int,
         default=6,
-        help="photographs that ScoreCAM and Opti-CAM take, minutes each; default: 6",
+        help="photographs for ScoreCAM and Opti-CAM, which take minutes; default: 6",
     )
-    takes("--seed", metavar="N", type=int, default=0, help="of all that is random; default: 0")
-    takes("--out", metavar="DIR", type=Path, default=Path("report"), help="default: report")
+    takes("--seed", metavar="N", type=int, default=0, help="of all random numbers; default: 0")
+    takes(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        default=Path("report"),
+        help="folder of the report; default: report",
+    )
     takes(
         "--submit",
         metavar="DIR",
         type=Path,
-        help="a file for every method as well, for the table of all methods (CONTRIBUTING.md)",
+        help="also write a file for every method, for the table of all methods (CONTRIBUTING.md)",
     )
 
 

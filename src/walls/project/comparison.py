@@ -45,7 +45,7 @@ SAMPLED = {
     "best on a grid",
     "gap",
     "positive there",
-    "μ of the raw map",
+    "µ of the raw map",
 }
 CELLS = ["mean", "std", "ci_low", "ci_high", "mean_raw"]
 

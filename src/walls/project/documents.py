@@ -144,7 +144,7 @@ def results(root: Path) -> str:
 
 
 def claims(root: Path) -> str:
-    """Every claim, the stages that look at it again, what to expect, and how exactly."""
+    """Every claim, the stages that repeat it, what to expect, and how exactly."""
     lines = [
         _row(
             "claim",
@@ -277,11 +277,11 @@ def first(root: Path) -> str:
             paper = f"{row['paper_mean']:.1f} ± {row['paper_std']:.1f}"
             lines.append(_row(method, paper, f"{row['mean']:.1f} ± {row['std']:.1f}", *two))
     few = {row["images"] for row in cells.values()} - {most}
-    less = f", (n): the first n of them, {min(few)} here" if few else ""
+    less = f", or only the first n where (n) stands ({min(few)} here)" if few else ""
     trained = int(table["networks"].max()) if "networks" in table else 1
-    here = f"{int(table['images'].max())} images in the first two"
-    here += f", here over {trained} networks, too" if trained > 1 else ""
-    counts = f"{here}; {name} {most}{less}"
+    here = f"first two columns, {int(table['images'].max())} images"
+    here += f" (ours: for each of {trained} networks)" if trained > 1 else ""
+    counts = f"{here}; last two, {most} photographs{less}"
     sources = "[figures/table1.csv](figures/table1.csv) (stage `paper`, notebook 7)"
     sources += " and [metrics/networks.json](metrics/networks.json) (stage `networks`, notebook 9)"
     said = f"Mean ± standard deviation over images: {counts}. From {sources}."

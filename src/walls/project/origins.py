@@ -1,7 +1,8 @@
 """Where every number of the site was made: a file's cell, a stage, a notebook's cell, parameters.
 
-`sources.html` shows the files behind Table 1, notebook 9's table and the ledger of claims, each
-cell with an id; `Origins` knows which of these ids a number on another page belongs to.
+`sources.html` shows the files behind Table 1, notebook 9's table, the ledger of claims and what
+captions quote, each cell with an id; `Origins` knows which of these ids a number in a table belongs
+to, `quoted.py` which one a number in a sentence does.
 """
 
 import csv
@@ -33,6 +34,10 @@ WRITTEN = {
     "figures/table1.csv": ("paper", "write_table1", "walls.paper.table1.table1"),
     "metrics/networks.json": ("networks", '"networks.json"', "walls.sanity.check.check"),
     "metrics/claims.json": ("paper", "claims=ledger", "walls.paper.ledger.ledger"),
+    "metrics/wall.json": ("wall", '"masked.json"', "walls.network.geometry.facts"),
+    "metrics/train.json": ("paper", "train=found", "walls.paper.results.trainings"),
+    "figures/control.csv": ("paper", "control.write", "walls.paper.control.tabulate"),
+    "figures/fig5.csv": ("paper", "write_history", "walls.paper.results.trainings"),
 }
 
 
@@ -54,6 +59,10 @@ class Origins:
         self.table1 = self._rows(_there(root, "figures/table1.csv"))
         self.networks = json.loads(_there(root, "metrics/networks.json"))
         self.claims = json.loads(_there(root, "metrics/claims.json"))
+        self.wall = json.loads(_there(root, "metrics/wall.json"))
+        self.train = json.loads(_there(root, "metrics/train.json"))
+        self.control = self._rows(_there(root, "figures/control.csv", ""))
+        self.history = self._rows(_there(root, "figures/fig5.csv", ""))
         self.stages = _stages(root, yaml.safe_load(_there(root, "dvc.lock"))["stages"])
         self.commit = _commit(root)
         self._ids = dict(_of_table1(self.table1)) | dict(_of_networks(self.networks))
@@ -121,9 +130,14 @@ def numbers(text: str, target: str) -> Markup:
     return Markup("".join([*parts, html.escape(text[end:])]))
 
 
+def cell_id(file: str, line: int, column: str) -> str:
+    """The id of a cell of a CSV file: the file's name, its line, counted from 1, and column."""
+    return f"{file}-{line}-{column}"
+
+
 def line_id(number: int, column: str) -> str:
-    """The id of a cell of figures/table1.csv: its line in the file, counted from 1, and column."""
-    return f"table1-{number}-{column}"
+    """The id of a cell of figures/table1.csv."""
+    return cell_id("table1", number, column)
 
 
 def activity_id(network: int, place: int, key: str) -> str:
@@ -194,9 +208,11 @@ def _commit(root: Path) -> str:
     return done.stdout.strip()
 
 
-def _there(root: Path, name: str) -> str:
-    """A committed file's text; ValueError where it isn't there."""
+def _there(root: Path, name: str, absent: str | None = None) -> str:
+    """A committed file's text; where it isn't there, `absent`, or ValueError without that."""
     if not (root / name).is_file():
+        if absent is not None:
+            return absent
         raise ValueError(f"{name}: not there; run `dvc repro` first")
     return (root / name).read_text(encoding="utf-8")
 

@@ -21,7 +21,8 @@ import yaml
 from walls.figures.style import DEAD, heat_colours
 from walls.paper.table1 import spread
 from walls.project import method_table, origins
-from walls.project.origins import Origins, line_id
+from walls.project.origins import Origins, activity_id, line_id, numbers
+from walls.project.quoted import Quoted
 from walls.project.site_cells import MEMBERS, Drawn, Page, Site, add_page, network, size
 from walls.project.site_text import slug
 from walls.saliency.controls import CONTROLS
@@ -32,6 +33,7 @@ COPIED = (".png", ".pdf", ".csv", ".tex")
 
 TRY = "try.html"
 FIRST = "0_start"  # the notebook that the front page is made from
+STORY = "GradCAM"  # the method that its first lines are about
 UNDRAWN = Drawn("", "", "", 0, "")
 
 
@@ -130,21 +132,9 @@ def front(pages: list[Page]) -> Page | None:
     return replace(found, cells=[found.cells[0] | {"html": first}, *found.cells[1:]])
 
 
-def tries(root: Path) -> dict[str, Any]:
-    """What the page to try draws from: what notebooks 9 and 8 left for it, as far as it is there.
-
-    `play`: photographs and a real network; `sweep`: drawn animals; `look`: the figures' colours.
-    Empty where neither is there.
-    """
-    files = {name: root / "figures" / f"{name}.json" for name in ("play", "sweep")}
-    found = {
-        name: json.loads(file.read_text(encoding="utf-8"))
-        for name, file in files.items()
-        if file.is_file()
-    }
-    if found:
-        chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-        found["look"] = {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
+from walls.project import method_table, origins
+from walls.project.origins import Origins, activity_id, line_id, numbers
+from walls.project.quoted import Quoted
     return found
 
 
@@ -170,7 +160,8 @@ def build(root: Path, target: Path) -> list[Path]:
     )
     if not notebooks:
         raise ValueError("rendered/ holds no notebook; run `dvc repro` first")
-    site = Site(Origins(root))
+    found = Origins(root)
+    site = Site(found, Quoted(found))
     for path in notebooks:
         add_page(site, path, {file.stem: size(file.read_bytes()) for file in figures.glob("*.png")})
     metrics = {
@@ -191,7 +182,9 @@ def build(root: Path, target: Path) -> list[Path]:
         "origins": site.origins,
         "written": written_by(site),
         "start": front(site.pages),
-        "tried": tried,
+from walls.project import method_table, origins
+from walls.project.origins import Origins, activity_id, line_id, numbers
+from walls.project.quoted import Quoted
         "table": sortable_table(figures / "table1.csv"),
         "verdicts": Counter(claim["verdict"] for claim in metrics["claims"]),
         **metrics,
@@ -203,7 +196,7 @@ def build(root: Path, target: Path) -> list[Path]:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"slug": slug, "numbers": origins.numbers}
+    environment.filters |= {"slug": slug, "numbers": numbers}
     shutil.rmtree(target, ignore_errors=True)
     (target / "images").mkdir(parents=True)
     shutil.copyfile(TEMPLATES / "style.css", target / "style.css")

@@ -14,6 +14,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from walls.project.origins import Origins
+from walls.project.quoted import Quoted
 from walls.project.site_text import markdown, plain
 
 MEMBERS = {
@@ -54,6 +55,7 @@ class Site:
     """What the notebooks' pages give: themselves, their pictures, where each figure is drawn."""
 
     origins: Origins
+    quoted: Quoted
     pages: list[Page] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
     drawn: dict[str, Drawn] = field(default_factory=dict)
@@ -97,10 +99,11 @@ def add_page(site: Site, path: Path, figures: dict[str, tuple[int, int]]) -> Non
     modules = _imported(notebook)
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "markdown":
-            page.cells.append({"kind": "text", "html": markdown(cell.source)})
+            text = site.quoted.linked(markdown(cell.source))
+            page.cells.append({"kind": "text", "html": text})
         elif cell.cell_type == "code" and not (injected and "parameters" in tags[number]):
             following = notebook.cells[number + 1] if number + 1 < len(notebook.cells) else None
-            below = caption(following)
+            below = site.quoted.linked(caption(following))
             drawn = _drawings(cell.source)
             names = [name for name in drawn if name in figures]
             pictures = [
@@ -210,10 +213,11 @@ def output_html(
         sentences = any(len(plain(cell)) > 40 for cell in re.findall(r"<t[hd].*?</t[hd]>", table))
         return f'<div class="scroll{" sentences" if sentences else ""}" tabindex="0">{table}</div>'
     if _said(output):
-        return f'<div class="caption">{markdown(_said(output))}</div>'
+        return f'<div class="caption">{site.quoted.linked(markdown(_said(output)))}</div>'
     text = html.escape((data.get("text/plain") or output.text).rstrip(), quote=False)
     columns = re.search(r"\S  +\S|^ ", text, re.MULTILINE)
-    return f'<pre class="{style}{"" if columns else " sentences"}" tabindex="0">{text}</pre>'
+    style += "" if columns else " sentences"
+    return f'<pre class="{style}" tabindex="0">{site.quoted.linked(text)}</pre>'
 
 
 def image_html(src: str, size: tuple[int, int], alt: str) -> str:

@@ -51,9 +51,7 @@ def show(folder: Path) -> int:
         print(line)
     count = len(lock["stages"])
     if found:
-        print("Not all results are of this code: `make repro` makes them anew.")
+        print("This code did not make all of the results: `make repro` makes them anew.")
     else:
-        print(
-            f"figures/, metrics/ and rendered/ are of this code, by dvc.lock ({count} stage items)."
-        )
+        print(f"This code made figures/, metrics/ and rendered/, by dvc.lock ({count} stages).")
     return 1 if found else 0

@@ -86,7 +86,7 @@ def rerun(root: Path, folder: Path) -> str:
     # By force: a cache that all projects share would hand back the very results that are to be
     # checked.
     if repro(folder):
-        raise ValueError("the rerun failed, as it says above; takes one that ends")
+        raise ValueError("the rerun failed, for the reason above; nothing was compared")
     return commit
 
 

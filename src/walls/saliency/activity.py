@@ -1,4 +1,4 @@
-"""Activity in the dead zone, μ (Eq. 7 of the paper), and the upscaling that comes before it."""
+"""Activity in the dead zone, µ (Eq. 7 of the paper), and the upscaling that comes before it."""
 
 import math
 from numbers import Integral
@@ -12,7 +12,7 @@ from walls.saliency.tensors import as_tensor
 
 
 def activity(maps: Tensor, dead_rows: int | DeadZone) -> Tensor:
-    """μ(Λ) = ‖Λ in the dead zone‖₂ / ‖Λ‖₂ of upscaled maps (N, H, W): (N,), in [0, 1].
+    """µ(Λ) = ‖Λ in the dead zone‖₂ / ‖Λ‖₂ of upscaled maps (N, H, W): (N,), in [0, 1].
 
     Lower is better. The dead zone is the bottom `dead_rows` rows, or a DeadZone's measured ones, on
     its side. NaN for an all-zero map, which says nothing of any zone. `maps`: a tensor, a NumPy
@@ -45,7 +45,7 @@ def activity(maps: Tensor, dead_rows: int | DeadZone) -> Tensor:
 def measured(
     maps: Tensor, size: tuple[int, int], dead_rows: int | DeadZone
 ) -> tuple[Tensor, Tensor]:
-    """μ of maps (N, h, w) upscaled as users see them, and without any minimum taken off: (N,) each.
+    """µ of maps (N, h, w) upscaled as users see them, and without any minimum taken off: (N,) each.
 
     Maps of the image's own `size` are taken as they are.
     """
@@ -56,7 +56,7 @@ def measured(
 
 
 def uniform_activity(dead_share: float) -> float:
-    """μ of a map that is the same everywhere: the root of the dead zone's share of the image."""
+    """µ of a map that is the same everywhere: the root of the dead zone's share of the image."""
     return math.sqrt(dead_share)
 
 

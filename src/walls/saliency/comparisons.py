@@ -139,7 +139,7 @@ def follows_upper(
 
 
 def rounding(model: Classifier, images: Tensor, settings: Cams, zone: DeadZone) -> float:
-    """The largest change of μ×100 that bfloat16 makes on `images`, over the settings' methods."""
+    """The largest change of µ×100 that bfloat16 makes on `images`, over the settings' methods."""
     mu = []
     for kind in ("float32", "bfloat16"):
         table, _ = evaluate(model, images, settings.model_copy(update={"precision": kind}), zone)

@@ -19,7 +19,7 @@ CONTROLS = (SAME, ANOTHER, NOISE, GREY)
 REDRAWN = "no animal"  # of drawn scenes besides: the same one, without the hidden animal
 STACKED = (SAME, REDRAWN, ANOTHER, NOISE, GREY)
 WHY_NOT = {
-    REDRAWN: "only a scene drawn here, STACK-GEN's of critters, can be drawn without it",
+    REDRAWN: "only a scene that is drawn here (STACK-GEN of critters) can leave it out",
     ANOTHER: "all images are of one class",
 }
 

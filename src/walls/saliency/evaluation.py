@@ -73,7 +73,7 @@ def evaluate(
 
 
 def measure(maps: Tensor, size: tuple[int, int], zone: DeadZone) -> tuple[Tensor, Tensor]:
-    """μ of raw maps (N, h, w) at the image's `size`: as users see them, no minimum taken off.
+    """µ of raw maps (N, h, w) at the image's `size`: as users see them, no minimum taken off.
 
     Scores below zero, which maps of the input's pixels have, count as 0.
     """

@@ -23,7 +23,7 @@ def summary(
 ) -> dict[str, float]:
     """Table 1's `CELLS` for one method on one dataset, ×100; of `networks`, `OVER_NETWORKS` too.
 
-    `values` and `raw`: μ per map with and without the min-subtractions of the upscaling, NaN for an
+    `values` and `raw`: µ per map with and without the min-subtractions of the upscaling, NaN for an
     empty map. `networks`: whose map each is; None: all of one. `classes`: its image's; None: every
     image is a class of its own. `mean`, `mean_raw`: every network counts alike, though one may have
     maps of fewer images. `std`: of one image's map by one network, the networks' mean variance over

@@ -183,12 +183,13 @@ def sentence(table: pd.DataFrame) -> str:
         for name, part in found[found["step"] > 0].groupby("method", sort=False)
     ]
     said = (
-        f"{own.loc[0, 'maps']} maps a step. {one['part']} drawn anew: {first}'s map has rank "
-        f"correlation {one['rank']:.2f} with the trained network's ({one['rank_seen']:.2f} over "
-        f"the seen cells), SSIM {one['ssim']:.2f}; all drawn anew, {last['rank']:.2f} "
-        f"({last['rank_seen']:.2f}), SSIM {last['ssim']:.2f}.",
+        f"{own.loc[0, 'maps']} maps at every step. With the {one['part']} randomised, {first}'s "
+        f"map has rank correlation {one['rank']:.2f} with the trained network's "
+        f"({one['rank_seen']:.2f} over the seen cells) and SSIM {one['ssim']:.2f}; with every "
+        f"part randomised, {last['rank']:.2f} ({last['rank_seen']:.2f}) and SSIM "
+        f"{last['ssim']:.2f}.",
         f"Its µ×100 is {100 * own.loc[0, 'mu']:.1f} as trained and {100 * one['mu']:.1f} after "
-        f"the first step; over the {len(after)} steps: {', '.join(ranges)}.",
-        f"Empty maps, left out: {after['empty'].sum()} of {after['maps'].sum()} of {first}.",
+        f"the first step. Range over the {len(after)} steps: {', '.join(ranges)}.",
+        f"Empty maps are left out: {after['empty'].sum()} of {first}'s {after['maps'].sum()}.",
     )
     return "\n".join(said)

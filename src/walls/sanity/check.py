@@ -43,7 +43,7 @@ def check(
 ) -> Report:
     """How much of each method's map lies where the network can't see, with its controls.
 
-    μ(Λ) = ‖Λ in the hidden part‖₂ / ‖Λ‖₂ (Eq. 7 of the paper), of the map that explains the
+    µ(Λ) = ‖Λ in the hidden part‖₂ / ‖Λ‖₂ (Eq. 7 of the paper), of the map that explains the
     predicted class, with each of `controls` in the hidden part.
 
     `network`: a network behind a wall, or any other, which is put behind one (`walls.behind`, with

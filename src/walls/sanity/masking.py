@@ -214,5 +214,5 @@ def sentence(table: pd.DataFrame, seed: int = 0) -> str:
         for measure in ("insertion", "deletion"):
             mean, low, high = difference(table, measure, one, other, seed)
             apart.append(f"{measure} {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
-        said.append(f"{one} less {other}: {', '.join(apart)}.")
+        said.append(f"{one} minus {other}: {', '.join(apart)}.")
     return f"{table['image'].nunique()} photographs. {' '.join(said)}"

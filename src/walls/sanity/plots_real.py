@@ -58,7 +58,7 @@ def cascade(table: pd.DataFrame) -> Figure:
         axes[1].plot(own["step"], 100 * own["mu"], **drawn)
     axes[0].axhline(0, color="0.7", linewidth=0.6)
     axes[0].set(ylabel="rank correlation,\nseen cells", ylim=(-0.3, 1.05))
-    axes[1].set(ylabel="µ×100", ylim=(-3, 100), xlabel="drawn anew down to")
+    axes[1].set(ylabel="µ×100", ylim=(-3, 100), xlabel="randomised down to")
     axes[1].set_xticks(range(len(parts)), parts, rotation=30, ha="right", fontsize=SMALL)
     axes[0].legend(fontsize=SMALL)
     return figure

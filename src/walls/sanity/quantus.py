@@ -27,7 +27,7 @@ CERTIFIED = 4  # images that the wall is certified on
 
 
 class DeadZoneActivity(Metric[list[float]]):
-    """μ(Λ) = ‖Λ in the dead zone‖₂ / ‖Λ‖₂ (Eq. 7 of the paper), in [0, 1]; lower is better.
+    """µ(Λ) = ‖Λ in the dead zone‖₂ / ‖Λ‖₂ (Eq. 7 of the paper), in [0, 1]; lower is better.
 
     The dead zone is the model's own, certified on its weights in every call; a segmentation
     (`s_batch`) isn't read. µ of an all-zero map is NaN, which the default aggregation leaves out.

@@ -120,7 +120,7 @@ class Report:
         if same.empty or same["mean"].isna().all():
             return f"{said}."
         top = same.loc[same["mean"].idxmax()]
-        return f"{said}. The most with the same class: {top['method']}, µ×100 = {top['mean']:.1f}."
+        return f"{said}. Highest with the same class: {top['method']}, µ×100 = {top['mean']:.1f}."
 
     def certified(self) -> str:
         """The certificate in a sentence: what the network can't see, and how that was shown."""

@@ -132,8 +132,9 @@ def sentence(table: pd.DataFrame, seed: int = 0) -> str:
             apart = difference(table, "drop", hidden, one, other, how, seed)
             mean, low, high = (100 * value for value in apart)
             parts.append(
-                f"{how}, {one} {rows[0]:.0f}% and {other} {rows[1]:.0f}% keep the class, "
-                f"probability lost apart by {mean:.1f} points [{low:.1f}, {high:.1f}]"
+                f"{how}, {one} against {other}: the class stays for {rows[0]:.0f}% against "
+                f"{rows[1]:.0f}%, the loss of probability differs by {mean:.1f} points "
+                f"[{low:.1f}, {high:.1f}]"
             )
         said.append(f"{hidden} rows hidden: {'; '.join(parts)}.")
     return f"{table['image'].nunique()} photographs.\n" + "\n".join(said)

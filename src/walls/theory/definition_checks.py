@@ -176,7 +176,7 @@ def figure_3(
         "logits unchanged": same,
         "difference": apart,
         "positive there": float((hidden > 0).mean()),
-        "μ of the raw map": float(np.linalg.norm(hidden) / whole),
+        "µ of the raw map": float(np.linalg.norm(hidden) / whole),
     }
     holds = same and apart <= EXACT and bool(hidden.any())
     return values, {"GradCAM in the dead zone": row | {"holds": holds}}

@@ -136,15 +136,15 @@ def verdict(found: dict[str, Rows]) -> str:
     picture = found["Figure 3"]["GradCAM in the dead zone"]
     predicted = next(row for name, row in found["Predicted class"].items() if "K = 10," in name)
     return (
-        "GradCAM sees through the wall: on a network whose logits never change with the dead "
-        f"zone, its expected score there is exactly {rows[last]['exact']:.3g} at {last} (Monte "
-        f"Carlo: {rows[last]['sampled']:.3g}; all positions and V within {worst:.2g} standard "
-        f"errors), of which the paper's bound is {100 * rows[last]['Eq. 5 / exact']:.0f}% and "
-        "tends to 71%; for the predicted one of ten classes it is "
-        f"{predicted['of a fixed class']:.2g} times that of a fixed class, and positive in "
-        f"{100 * predicted['P, law']:.0f}% of the networks; one network's map has "
-        f"μ = {picture['μ of the raw map']:.2f} there; HiResCAM and LayerCAM score "
-        f"{found['Beyond GradCAM']['HiResCAM']['mean']:.0f}, exactly."
+        "GradCAM sees through the wall: the network's logits never change with the dead zone, "
+        f"yet GradCAM's expected score there is exactly {rows[last]['exact']:.3g} at {last} "
+        f"(Monte Carlo: {rows[last]['sampled']:.3g}; all positions and V within {worst:.2g} "
+        f"standard errors). The paper's bound is {100 * rows[last]['Eq. 5 / exact']:.0f}% of it, "
+        "and tends to 71%. For the predicted one of ten classes, the expected score is "
+        f"{predicted['of a fixed class']:.2g} times that of a fixed class, and the score is "
+        f"positive in {100 * predicted['P, law']:.0f}% of the networks. One network's map has "
+        f"µ = {picture['µ of the raw map']:.2f} there. HiResCAM and LayerCAM score exactly "
+        f"{found['Beyond GradCAM']['HiResCAM']['mean']:.0f}."
     )
 
 
