@@ -143,7 +143,9 @@ def test_a_table_opens_under_a_line_that_says_how_many_hold():
     assert opened.startswith("<details><summary>Two: 1 of 2 checks hold; not: c &lt; d</summary>")
     assert re.findall(r"<th>(.*?)</th>", opened)[-2:] == ["b", "c &lt; d"]
     every = results.Overview({"One": one, "Two": two})
-    assert repr(every).splitlines()[0].startswith("All sections: 2 of 3 checks hold; not: Two: c < d")
+    assert (
+        repr(every).splitlines()[0].startswith("All sections: 2 of 3 checks hold; not: Two: c < d")
+    )
     lines = [line.split() for line in repr(every).splitlines()[1:]]
     assert lines[0] == ["checks", "hold", "difference", "errors"]
     assert lines[1] == ["One", "1", "1", "<", "1e-8", "1.2"]

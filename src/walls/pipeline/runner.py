@@ -78,7 +78,8 @@ def execute(stage: str) -> Path:
     values |= dvc.api.params_show(stages=stage)
     for section in stages.sections(stage, root):
         # A key that params.yaml leaves out has its default in the notebook, too.
-        values[section] |= {k: v for k, v in checked[section].items() if k not in values[section]}
+        given: dict[str, object] = values[section]  # type: ignore[assignment]
+        given |= {key: value for key, value in checked[section].items() if key not in given}
     folder = paths.runs(stages.folder(stage))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

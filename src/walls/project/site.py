@@ -132,9 +132,43 @@ def front(pages: list[Page]) -> Page | None:
     return replace(found, cells=[found.cells[0] | {"html": first}, *found.cells[1:]])
 
 
-from walls.project import method_table, origins
-from walls.project.origins import Origins, activity_id, line_id, numbers
-from walls.project.quoted import Quoted
+def tries(root: Path) -> dict[str, Any]:
+    """What the page to try draws from: what notebooks 9 and 8 left for it, as far as it is there.
+
+    `play`: photographs and a real network; `sweep`: drawn animals; `look`: the figures' colours.
+    Empty where neither is there.
+    """
+    files = {name: root / "figures" / f"{name}.json" for name in ("play", "sweep")}
+    found = {
+        name: json.loads(file.read_text(encoding="utf-8"))
+        for name, file in files.items()
+        if file.is_file()
+    }
+    if found:
+        chosen = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        found["look"] = {"colours": heat_colours(chosen["heat"]), "dead": DEAD}
+    return found
+
+
+def in_short(origins: Origins) -> dict[str, Any]:
+    """GradCAM's µ×100 for the first lines of the front page, each with its link.
+
+    `real`: the first network in use, its name and its means by what lies in the hidden part;
+    `paper` and `here`: STACK-MIX, in the paper and with the network trained here. Empty where it
+    wasn't measured.
+    """
+    found: dict[str, Any] = {"name": "", "real": {}, "paper": "", "here": ""}
+    for name, report in list(origins.networks.items())[:1]:
+        found["name"] = name
+        for place, row in enumerate(report["activity"]):
+            if row["method"] == STORY and row["mean"] is not None:
+                target = activity_id(0, place, "mean")
+                found["real"][row["control"]] = numbers(f"{row['mean']:.1f}", target)
+    for line, row in enumerate(origins.table1, 2):
+        if (row["method"], row["dataset"]) == (STORY, "stack-mix") and row["paper_mean"]:
+            for key, column in (("paper", "paper_mean"), ("here", "mean")):
+                shown = f"{float(row[column]):.1f}"
+                found[key] = numbers(shown, line_id(line, column))
     return found
 
 
@@ -182,9 +216,8 @@ def build(root: Path, target: Path) -> list[Path]:
         "origins": site.origins,
         "written": written_by(site),
         "start": front(site.pages),
-from walls.project import method_table, origins
-from walls.project.origins import Origins, activity_id, line_id, numbers
-from walls.project.quoted import Quoted
+        "short": in_short(site.origins),
+        "tried": tried,
         "table": sortable_table(figures / "table1.csv"),
         "verdicts": Counter(claim["verdict"] for claim in metrics["claims"]),
         **metrics,
