@@ -73,7 +73,7 @@ def execute(stage: str) -> Path:
 
     root = paths.root()
     source, values = _asked(stage, root)
-    checked = params.load().model_dump()
+    checked: dict = params.load().model_dump()  # type: ignore[attr-defined]
     _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
     for section in stages.sections(stage, root):
