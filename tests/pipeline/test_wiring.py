@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from walls.base import params
 from walls.network import checkpoints
+from walls.training import job
 
 pytestmark = pytest.mark.pipeline
 SIZE, SEEN = 128, 106
@@ -65,10 +67,24 @@ def test_accuracy_is_of_the_plain_validation_images(smoke, name):
     assert json.loads((folder / "record.json").read_text())["top1"] == pytest.approx(right)
 
 
+def test_a_trainings_two_sets(smoke, monkeypatch):
+    """Random crops and flips of the training images; the validation images as they are."""
+    monkeypatch.chdir(smoke)
+    values = params.load()
+    found = job.job("masked", 0, SIZE, values.data.classes, values.model, values.train)
+    for images, name in ((found.train_set, "train"), (found.val_set, "val")):
+        rows = split(smoke, name)
+        assert images.paths.tolist() == [str(file) for file in rows["file"]]
+        same = [torch.equal(images[0, i][0], pixels(rows["file"][i])) for i in range(9)]
+        flips = [images[0, i][2] for i in range(9)]
+        assert not any(same) and any(flips) if name == "train" else all(same) and not any(flips)
+
+
 def test_the_networks_differ_in_their_seed(smoke):
     first, second = (weights(smoke, name).state_dict() for name in ("masked", "masked-1"))
     drawn = [name for name, values in first.items() if values.ndim > 1]
-    assert len(drawn) > 10 and not any(torch.equal(first[name], second[name]) for name in drawn)
+    apart = [float((first[name] - second[name]).abs().max()) for name in drawn]
+    assert len(drawn) > 10 and min(apart) > 1e-2  # and not by rounding alone
 
 
 def test_stack_mix_is_two_validation_images_of_a_class(smoke):
@@ -113,9 +129,9 @@ def test_table_1_is_of_all_networks_and_its_own_dataset(smoke):
         parts = [
             smoke / "runs" / NETWORKS[name][1].format(dataset) for name in ("masked", "masked-1")
         ]
-        every = pd.concat(pd.read_csv(folder / "activity.csv") for folder in parts)
-        means = 100 * every.groupby("method")["mu"].mean()
-        for method, mean in means.items():
+        tables = [pd.read_csv(folder / "activity.csv") for folder in parts]
+        means = 100 * pd.concat([one.groupby("method")["mu"].mean() for one in tables], axis=1)
+        for method, mean in means.mean(axis=1).items():
             assert table.loc[(dataset, method), "mean"] == pytest.approx(
                 mean, abs=1e-3, nan_ok=True
             )
