@@ -122,7 +122,7 @@ def test_its_pictures_are_there_and_small(folder):
     for name in shown:
         with Image.open(folder / name) as picture:
             picture.load()
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 12_000_000
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 20_000_000
 
 
 @pytest.mark.parametrize("folder", EVERY, ids=lambda folder: folder.name)
