@@ -10,6 +10,7 @@ stopped run goes on where it was; others' entries may lie there as well (CONTRIB
 """
 
 import argparse
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,7 @@ def draw(table: pd.DataFrame) -> Figure:
     networks = list(dict.fromkeys(table["network"]))
     size = (style.WIDTH, 0.8 + 0.16 * len(methods))
     figure, axes = plt.subplots(1, len(networks), figsize=size, sharey=True, squeeze=False)
+    figure.set_layout_engine("none")
     for ax, network in zip(axes[0], networks, strict=True):
         own = table[table["network"] == network]
         parts = []
@@ -102,7 +104,7 @@ def draw(table: pd.DataFrame) -> Figure:
             parts.append(part.assign(control=control))
         uniform = own["uniform"].iloc[0] / 100
         plots.by_control(ax, pd.concat(parts), methods, CONTROLS, uniform)
-        ax.set_title(network, fontsize=style.SMALL + 1)
+        ax.set_title(textwrap.fill(network, 28), fontsize=style.SMALL + 1)
         ax.set_xlabel("mean µ×100")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(CONTROLS), frameon=False)
@@ -116,12 +118,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="the table alone")
     asked, began = parser.parse_args(), time.monotonic()
     if not asked.table:
+        commit = sources_commit()  # before anything runs: what is committed meanwhile isn't in it
         for subject in subjects():
             run(subject, HERE / "entries")
         ran = {"seconds": round(time.monotonic() - began), "threads": torch.get_num_threads()}
-        files.write_json(
-            ran | {"machine": log.machine(), "commit": sources_commit()}, HERE / "run.json"
-        )
+        files.write_json(ran | {"machine": log.machine(), "commit": commit}, HERE / "run.json")
     table = entries.table(HERE / "entries")
     files.write_csv(table, HERE / "methods.csv", digits=4)
     figure = draw(table)
