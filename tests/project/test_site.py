@@ -481,4 +481,7 @@ def test_in_a_browser_without_a_network(folder, pages, tmp_path, scheme):
     assert found["results.html 1280"]["cut"] == [0]  # the table, of its box
     table = pd.read_csv(ROOT / "figures" / "table1.csv")
     table = table[table["dataset"] == "stack-mix"].set_index("method")["mean"]
+    every = pd.read_csv(ROOT / "showcase" / "methods" / "methods.csv")
+    brightest = every.loc[every["same class"].idxmax(), "method"]
+    assert found["methods.html 375"]["sorted"][2] == brightest  # methods, networks, same class
     assert found["results.html 375"]["sorted"][:2] == [table.index.min(), table.idxmax()]
