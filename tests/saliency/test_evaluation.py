@@ -109,6 +109,7 @@ def test_the_kept_batches_name_stands_for_all_the_code():
 
 EVALUATION = """
 import sys, torch
+from pathlib import Path
 from torch import nn
 from walls.network.classifier import Classifier, WallLinear
 from walls.saliency.evaluation import evaluate
