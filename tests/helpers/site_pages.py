@@ -5,9 +5,11 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pytest
 from conftest import ROOT
 
 from walls.project import site
@@ -173,3 +175,12 @@ class Browser:
         self.watch.cancel()
         self.process.kill()
         self.process.wait()
+
+
+def opened(file: Path, profile: Path) -> Iterator[Browser]:
+    """A page in a browser that is closed afterwards; skips where there is no Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: the page was checked, but not opened in a browser")
+    found = Browser(file.as_uri(), profile)
+    yield found
+    found.close()

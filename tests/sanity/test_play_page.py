@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import ROOT
 from helpers.played import played
-from helpers.site_pages import CHROMIUM, Browser, Parsed, built
+from helpers.site_pages import Browser, Parsed, built, opened
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -34,11 +34,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(page, tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: the page was checked, but not opened in a browser")
-    found = Browser(page[1].as_uri(), tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
+    yield from opened(page[1], tmp_path_factory.mktemp("profile"))
 
 
 def test_the_page_holds_the_run_and_labels_every_control(page):

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny
-from helpers.site_pages import CHROMIUM, Browser, Parsed, built
+from helpers.site_pages import Parsed, built, opened
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -78,11 +78,7 @@ def test_a_skipped_sweep_is_a_sentence(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser(page, tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: the page was checked, but not opened in a browser")
-    found = Browser(page[1].as_uri(), tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
+    yield from opened(page[1], tmp_path_factory.mktemp("profile"))
 
 
 def shown(browser) -> dict[str, str]:
