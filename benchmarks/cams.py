@@ -1,17 +1,19 @@
 """Our saliency maps against other libraries': the same network and images, in turn, in one process.
 
-    python -m benchmarks.cams            all of it; writes benchmarks/cams.{csv,md,png}
-    python -m benchmarks.cams default    one part alone, printed: paper, default,
-                                         efficientnet-lite0 (cams_real.py), memory, or
-                                         busy: ScoreCAM, the cores idle and one of them busy
+    python -m benchmarks.cams            all of it; writes benchmarks/cams.{csv,json,md,png}
+    python -m benchmarks.cams default    these parts again, in the others' place: paper, default,
+                                         quarter (ScoreCAM, the cores idle and one of them busy),
+                                         efficientnet-lite0 (cams_real.py), memory
 
-An hour on two cores, nearly all of it the libraries' ScoreCAM and AblationCAM.
+An hour on two cores, nearly all of it the libraries' ScoreCAM and AblationCAM. What is compared is
+of one part, and so of one run.
 Every repetition takes other images (IMAGES of them), handed over in one call; seconds are
 per image, and what is reported is the median and the interquartile range. Opti-CAM, which the
 library doesn't have, is compared with a plain loop of Definition 6, one image at a time, with its
 authors' demo settings.
 """
 
+import json
 import math
 import resource
 import subprocess
@@ -40,7 +42,9 @@ HERE = Path(__file__).resolve().parent
 GEOMETRIES = {
     "paper": {"width": 1, "dense": 4096, "classes": 1000, "batch_norm": False, "wall_rows": 9},
     "default": {"width": 0.125, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9},
+    "quarter": {"width": 0.25, "dense": 512, "classes": 10, "batch_norm": True, "wall_rows": 9},
 }
+ALL = ("paper", "default")  # the geometries at which every method is compared
 # The methods that are compared together, and on how many images at once.
 GROUPS = {
     "gradient family": GRADIENT,
@@ -50,7 +54,7 @@ GROUPS = {
     "Opti-CAM": ["Opti-CAM"],
 }
 IMAGES = {"gradient family": 2, "EigenCAM": 2, "AblationCAM": 1, "ScoreCAM": 1, "Opti-CAM": 2}
-REPETITIONS = {"paper": 3, "default": 5}
+REPETITIONS = {"paper": 3, "default": 5, "quarter": 5}
 GROUPED = ["geometry", "methods", "peer"]
 BUSY = "ScoreCAM, one core busy"
 # How many times as fast as the library ScoreCAM is to be, by geometry and methods, at least.
@@ -59,6 +63,8 @@ BARS = {
     ("paper", BUSY): 2.0,
     ("default", "ScoreCAM"): 2.5,
     ("default", BUSY): 2.0,
+    ("quarter", "ScoreCAM"): 2.5,
+    ("quarter", BUSY): 2.0,
 }
 STEPS, LR = 50, 0.1  # Opti-CAM's, its authors' demo
 VERSIONS = [f"{package} {version(package)}" for package in ("torch", "grad-cam", "torchcam")]
@@ -357,37 +363,45 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # kB on Linux
 
 
+def measure(part: str) -> pd.DataFrame:
+    """One part's rows: a geometry's, or those of a network in use (long)."""
+    if part == cams_real.NAME:
+        return cams_real.compare()
+    if part in ALL:
+        return pd.concat([compare(part), loaded(part)], ignore_index=True)
+    return loaded(part, idle=True)
+
+
 def main(arguments: list[str]) -> int:
-    """Run a part, or all of it and write the page."""
-    if arguments == ["memory"]:
+    """Measure all parts, or some of them again, and write the page."""
+    parts = [*GEOMETRIES, cams_real.NAME]
+    if arguments == ["peak"]:
         print(f"{memory():.2f}")
-    elif arguments == ["busy"]:
-        measured = loaded("default", idle=True)
-        print(measured.drop(columns="geometry").round(3).to_string(index=False))
-        print(judged(measured))
-    elif arguments and arguments[0] in GEOMETRIES:
-        print(compare(arguments[0]).drop(columns="geometry").round(3).to_string(index=False))
-    elif arguments == [cams_real.NAME]:
-        print(cams_real.compare().drop(columns="geometry").round(3).to_string(index=False))
-    elif arguments:
-        takes = ", ".join([*GEOMETRIES, cams_real.NAME])
-        print(
-            f"benchmarks.cams: got {arguments[0]}; takes {takes}, busy, memory or nothing",
-            file=sys.stderr,
-        )
+        return 0
+    unknown = [part for part in arguments if part not in (*parts, "memory")]
+    if unknown:
+        takes = ", ".join([*parts, "memory"])
+        print(f"benchmarks.cams: got {unknown[0]}; takes {takes} or nothing", file=sys.stderr)
         return 1
-    else:
-        # Its own process: the peak of a process never falls again.
-        gigabytes = float(
-            subprocess.check_output([sys.executable, "-m", "benchmarks.cams", "memory"], text=True)
-        )
-        parts = [part(geometry) for geometry in GEOMETRIES for part in (compare, loaded)]
-        parts.append(cams_real.compare())
-        measured = pd.concat(parts, ignore_index=True)
-        rounding = {geometry: reduced_precision(geometry) for geometry in GEOMETRIES}
-        files.write_csv(measured, HERE / "cams.csv", digits=7)
-        (HERE / "cams.md").write_text(page(measured, rounding, gigabytes), encoding="utf-8")
-        plot(measured)
+    table, notes = HERE / "cams.csv", HERE / "cams.json"
+    known = pd.read_csv(table) if arguments else pd.DataFrame({"geometry": []})
+    said = json.loads(notes.read_text()) if arguments else {}
+    for part in arguments or [*parts, "memory"]:
+        if part == "memory":
+            # Its own process: the peak of a process never falls again.
+            command = [sys.executable, "-m", "benchmarks.cams", "peak"]
+            said[part] = float(subprocess.check_output(command, text=True))
+            continue
+        known = pd.concat([known[known["geometry"] != part], measure(part)], ignore_index=True)
+        if part in ALL:
+            said[part] = reduced_precision(part)
+    places = known["geometry"].map(parts.index)
+    measured = known.loc[places.sort_values(kind="stable").index]
+    files.write_csv(measured, table, digits=7)
+    files.write_json(said, notes)
+    rounding = {geometry: said[geometry] for geometry in ALL}
+    (HERE / "cams.md").write_text(page(measured, rounding, said["memory"]), encoding="utf-8")
+    plot(measured)
     return 0
 
 

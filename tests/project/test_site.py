@@ -327,11 +327,13 @@ def test_the_first_lines_say_it_with_links(folder, sources):
     wall = json.loads((ROOT / "metrics" / "wall.json").read_text())
     table = pd.read_csv(ROOT / "figures" / "table1.csv").set_index(["dataset", "method"])
     paper, here = table.loc[("stack-mix", "GradCAM"), ["paper_mean", "mean"]]
+    even = table.loc[("stack-mix", "uniform map"), "mean"]
     same, another = (means["GradCAM", control] for control in ("same class", "another class"))
-    expected = [same, another, wall["dead_rows"], wall["image_rows"], wall["dead_share"]]
+    rows = [wall["dead_rows"], wall["image_rows"], wall["dead_share"]]
+    expected = [same, another, report["uniform"], *rows, paper, here, even]
     found = aims(short, sources)
-    assert len(found) == 7
-    for (shown, text), value in zip(found, [*expected, paper, here], strict=True):
+    assert len(found) == 9
+    for (shown, text), value in zip(found, expected, strict=True):
         share = shown.endswith("%")
         assert equal(shown, value, share) and equal(shown, text, share), shown
 

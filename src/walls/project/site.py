@@ -19,7 +19,7 @@ import jinja2
 import yaml
 
 from walls.figures.style import DEAD, heat_colours
-from walls.paper.table1 import spread
+from walls.paper.table1 import UNIFORM, spread
 from walls.project import method_table, origins
 from walls.project.origins import Origins, activity_id, line_id, numbers
 from walls.project.quoted import Quoted
@@ -154,21 +154,25 @@ def in_short(origins: Origins) -> dict[str, Any]:
     """GradCAM's µ×100 for the first lines of the front page, each with its link.
 
     `real`: the first network in use, its name and its means by what lies in the hidden part;
-    `paper` and `here`: STACK-MIX, in the paper and with the network trained here. Empty where it
-    wasn't measured.
+    `paper` and `here`: STACK-MIX, in the paper and with the network trained here. `uniform` and
+    `even`: of a map that is the same everywhere, behind the one wall and behind the other. Empty
+    where it wasn't measured.
     """
-    found: dict[str, Any] = {"name": "", "real": {}, "paper": "", "here": ""}
+    keys = ("name", "uniform", "paper", "here", "even")
+    found: dict[str, Any] = {**dict.fromkeys(keys, ""), "real": {}}
     for name, report in list(origins.networks.items())[:1]:
         found["name"] = name
+        found["uniform"] = numbers(f"{report['uniform']:.1f}", "networks-0-uniform")
         for place, row in enumerate(report["activity"]):
             if row["method"] == STORY and row["mean"] is not None:
                 target = activity_id(0, place, "mean")
                 found["real"][row["control"]] = numbers(f"{row['mean']:.1f}", target)
+    sought = {STORY: {"paper": "paper_mean", "here": "mean"}, UNIFORM: {"even": "mean"}}
     for line, row in enumerate(origins.table1, 2):
-        if (row["method"], row["dataset"]) == (STORY, "stack-mix") and row["paper_mean"]:
-            for key, column in (("paper", "paper_mean"), ("here", "mean")):
-                shown = f"{float(row[column]):.1f}"
-                found[key] = numbers(shown, line_id(line, column))
+        wanted = sought.get(row["method"], {}) if row["dataset"] == "stack-mix" else {}
+        for key, column in wanted.items():
+            if row[column]:
+                found[key] = numbers(f"{float(row[column]):.1f}", line_id(line, column))
     return found
 
 

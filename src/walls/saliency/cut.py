@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from walls.network.classifier import Classifier
+from walls.network.folding import folded
 from walls.network.workers import shared
 
 # Where only logits are asked for: images at once through the convolutions of a processor, which
@@ -66,6 +67,11 @@ class Cut:
         """y, the target's logit: (N,)."""
         return self.logits.gather(1, self.targets[:, None])[:, 0]
 
+    @cached_property
+    def scorer(self) -> Classifier:
+        """The network as it scores other images: the same logits, but for rounding, sooner."""
+        return folded(self.model)
+
     def scores(
         self, made: Callable[[Tensor], Tensor], pairs: Tensor, probability: bool = False
     ) -> Tensor:
@@ -80,7 +86,7 @@ class Cut:
             images = made(some).contiguous(memory_format=torch.channels_last)
             return model.scores(images.split(PART) if images.device.type == "cpu" else [images])
 
-        return self._of_targets(logits, pairs, probability)
+        return self._of_targets(self.scorer, logits, pairs, probability)
 
     def head_scores(
         self, made: Callable[[Tensor], Tensor], pairs: Tensor, probability: bool = False
@@ -90,10 +96,14 @@ class Cut:
         def logits(model: Classifier, some: Tensor) -> Tensor:
             return self._logits(model, made(some), some[:, 0])
 
-        return self._of_targets(logits, pairs, probability)
+        return self._of_targets(self.model, logits, pairs, probability)
 
     def _of_targets(
-        self, logits: Callable[[Classifier, Tensor], Tensor], pairs: Tensor, probability: bool
+        self,
+        model: Classifier,
+        logits: Callable[[Classifier, Tensor], Tensor],
+        pairs: Tensor,
+        probability: bool,
     ) -> Tensor:
         """The target's among the logits of all pairs, a few at a time; or its probability."""
         every = self.targets  # and the cut: made before several workers ask for them
@@ -108,7 +118,7 @@ class Cut:
         parts = pairs.split(at_once) if len(pairs) else []
         nothing = self.images.new_empty(0)
         most = max(1, self.batch_size // at_once)
-        return torch.cat([nothing, *shared(self.model, scores, parts, most)])
+        return torch.cat([nothing, *shared(model, scores, parts, most)])
 
     @cached_property
     def principal(self) -> Tensor:

@@ -91,7 +91,7 @@ def scorecam(cut: Cut, hidden: str = "black") -> Tensor:
     """
     ground = opticam.ground(cut.model, cut.images, hidden)
     live = cut.features.flatten(2).any(2)  # (N, C)
-    (dark,) = cut.model.scores([ground.expand_as(cut.images[:1]).clone()])
+    (dark,) = cut.scorer.scores([ground.expand_as(cut.images[:1]).clone()])
     blank = dark[cut.targets].to(cut.features)  # (N)
     scores = blank[:, None].repeat(1, live.shape[1])
 

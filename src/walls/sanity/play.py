@@ -5,11 +5,13 @@ and the logits, which stay the same.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from walls.base import files
 from walls.figures.embedded import jpeg_text, map_text, rounded
 from walls.network.behind import Behind, behind
 from walls.network.classifier import Normalised
@@ -62,6 +64,11 @@ def play(
         "pictures": pictures,
         "places": places,
     }
+
+
+def write(file: Path, *given: Any, **options: Any) -> None:
+    """What `play` finds of the same arguments, as JSON. Raises ValueError as `play` does."""
+    files.write_json(play(*given, **options), file)
 
 
 def _walls(network: nn.Module, rows: int, normalised: Normalised | None) -> list[Behind]:
