@@ -53,7 +53,8 @@ def pytest_collection_modifyitems(items):
     def turn(item):
         if "smoke_run" in item.fixturenames:
             return 0 if item is first else 2
-        return 1 if {"pipeline", "browser"} & {mark.name for mark in item.iter_markers()} else 3
+        marks = {mark.name for mark in item.iter_markers()}
+        return 1 if {"pipeline", "browser", "bulk"} & marks else 3
 
     first = next((item for item in items if "smoke_run" in item.fixturenames), None)
     items.sort(key=turn)

@@ -290,7 +290,7 @@ def test_the_certificate_of_normed_weights():
     assert certificate.holds and certificate.dead_rows == model.zone(32).dead_rows > 0
 
 
-@pytest.mark.parametrize("stage", ["check", "wall"])
+@pytest.mark.parametrize("stage", ["check", pytest.param("wall", marks=pytest.mark.long)])
 def test_a_read_only_checkout_is_named(tmp_path, stage):
     """One line and exit code 1, before anything runs."""
     folder = copy_tree(tmp_path / "project")

@@ -40,7 +40,9 @@ def finish(folder, smoke_run):
 @pytest.mark.parametrize(
     "stage, mark",
     [
-        ("train@masked", ".resume/*/epoch-*"),  # the first checkpoint, whole or still partial
+        pytest.param(  # the first checkpoint, whole or still partial
+            "train@masked", ".resume/*/epoch-*", marks=pytest.mark.long
+        ),
         pytest.param(  # the first batch
             "cams@stack-mix", ".resume/cams-stack-mix/*", marks=pytest.mark.long
         ),

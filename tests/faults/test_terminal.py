@@ -40,8 +40,8 @@ def waiting(smoke_run, tmp_path):
 @pytest.mark.parametrize(
     "command",
     [
-        ("dvc", "repro", "--single-item", "train@masked"),
-        pytest.param(("python", "-m", "walls", "run", "train@masked"), marks=pytest.mark.long),
+        pytest.param(("dvc", "repro", "--single-item", "train@masked"), marks=pytest.mark.long),
+        ("python", "-m", "walls", "run", "train@masked"),
     ],
     ids=["dvc", "run"],
 )
@@ -66,6 +66,7 @@ def test_ctrl_c_stops_within_five_seconds_and_the_next_run_goes_on(smoke_run, tm
     assert not list(folder.glob(".resume/*/*"))
 
 
+@pytest.mark.long
 def test_two_repros_at_once_one_says_so(waiting):
     folder, begin = waiting
     first = begin("dvc", "repro", "--single-item", "wall")
@@ -98,7 +99,7 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     interrupt(process)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_stopped_verify_leaves_nothing_behind(smoke_run, tmp_path, how):
     folder, scratch = fork(smoke_run, tmp_path / "project"), tmp_path / "scratch"
     scratch.mkdir()

@@ -52,6 +52,7 @@ def test_it_says_nothing_of_who_packed_it(smoke, packed):
     ]
 
 
+@pytest.mark.long
 def test_a_reviewer_evaluates_without_training(smoke, unpacked):
     lock = yaml.safe_load((unpacked / "dvc.lock").read_text())["stages"]
     assert (

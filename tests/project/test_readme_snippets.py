@@ -98,6 +98,7 @@ def test_the_readmes_assertion_holds_or_says_why_not():
         library_with("GradCAM")()
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_a_method_moved_to_the_others_leaves_the_tests_green(tmp_path):
     """As the README says: its function in methods.py, its name in params.yaml. Of the tests, those

@@ -31,6 +31,7 @@ def test_the_summary_is_six_lines(smoke):
         assert (smoke / name).is_file()
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_a_run_is_recorded_by_a_command_of_its_own(smoke):
     """Every stage's seconds, memory and notebook. `walls readme` leaves them alone, so that a rerun

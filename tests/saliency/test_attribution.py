@@ -145,6 +145,7 @@ def test_rises_masks_have_their_expectation_at_every_pixel(keep):
     assert float(error.abs().max()) < 4.5
 
 
+@pytest.mark.long  # 4,000 passes
 def test_rise_behind_a_wall_tends_to_the_mean_masked_score():
     """Where masks are independent of what is seen, E[p M] / E[M] = E[p]: a constant above 0."""
     model, image = make_tiny(), noise(1)

@@ -160,6 +160,7 @@ def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, which, mi
     assert message in said and missing in said and "\n" not in said
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_a_process_that_dies_and_what_the_notebook_takes(smoke_run, tmp_path):
     folder = fork(smoke_run, tmp_path / "project")

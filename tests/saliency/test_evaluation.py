@@ -144,7 +144,7 @@ table.to_csv(sys.argv[2], index=False)
 
 
 @pytest.mark.bulk
-@pytest.mark.parametrize("images", [2000, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("images", [1000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path, images):
     def start(name):
         arguments = (tmp_path / name, tmp_path / f"{name}.csv", images)

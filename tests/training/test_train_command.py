@@ -33,6 +33,7 @@ def test_the_command_says_what_it_takes(tmp_path, monkeypatch, capsys, which, ol
     assert said.startswith(message) and "\n" not in said
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 def test_the_notebook_takes_what_a_launch_has_trained(smoke_run, tmp_path):
     folder = fork(smoke_run, tmp_path / "project")

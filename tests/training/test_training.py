@@ -38,6 +38,7 @@ def test_parts_of_a_batch_take_the_whole_batchs_step(tmp_path):
     np.testing.assert_allclose(whole[1], parts[1], rtol=0, atol=1e-12)
 
 
+@pytest.mark.long
 @pytest.mark.bulk
 def test_memory_stays_flat(images, tmp_path, monkeypatch):
     kept, used = loop._keep, []
