@@ -32,9 +32,9 @@ verify: setup
 test: setup
 	pytest $(SEVERAL)
 
-# No stage of the pipeline, no browser, no input by the hundred: while working.
+# No stage of the pipeline, no browser, no input by the hundred, nothing of more than four seconds: while working.
 test-fast: setup
-	pytest $(SEVERAL) -m "not long and not pipeline and not browser and not bulk"
+	pytest $(SEVERAL) -m "not long and not pipeline and not browser and not bulk and not slow"
 
 site: setup
 	walls site
@@ -52,7 +52,7 @@ lint: setup
 QUANTUS = import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["quantus"])
 test-long: setup
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $$(.venv/bin/python -c '$(QUANTUS)')
-	pytest -m long
+	pytest $(SEVERAL) -m long
 
 # The lock: exact versions and hashes, for every platform and Python from 3.11 on.
 lock:

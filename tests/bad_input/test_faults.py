@@ -291,6 +291,7 @@ def test_the_certificate_of_normed_weights():
 
 
 @pytest.mark.parametrize("stage", ["check", pytest.param("wall", marks=pytest.mark.long)])
+@pytest.mark.slow
 def test_a_read_only_checkout_is_named(tmp_path, stage):
     """One line and exit code 1, before anything runs."""
     folder = copy_tree(tmp_path / "project")

@@ -79,6 +79,7 @@ def short_of_memory(monkeypatch, error, most):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.slow
 def test_half_the_batch_gives_the_same_table(monkeypatch, capsys, error):
     table, maps = evaluated(10)
     asked = short_of_memory(monkeypatch, error, most=2)

@@ -37,10 +37,11 @@ def waiting(smoke_run, tmp_path):
     return folder, begin
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "command",
     [
-        pytest.param(("dvc", "repro", "--single-item", "train@masked"), marks=pytest.mark.long),
+        ("dvc", "repro", "--single-item", "train@masked"),
         ("python", "-m", "walls", "run", "train@masked"),
     ],
     ids=["dvc", "run"],

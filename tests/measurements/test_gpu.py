@@ -50,6 +50,7 @@ def test_a_control_differs_below_the_edge_alone():
         control.under(images[:2], labels[:2], zone, "one of another class", 0)
 
 
+@pytest.mark.slow
 def test_what_is_sealed_and_what_leaks():
     """A masked network keeps its logits in every setting; one without a wall doesn't."""
     images = exactness.stacked(2)
@@ -63,6 +64,7 @@ def test_what_is_sealed_and_what_leaks():
             assert row["largest_change"] == 0 or not kept
 
 
+@pytest.mark.slow
 def test_maps_are_compared_as_users_see_them(tmp_path):
     """float32 is float32, bfloat16 isn't; and the difference of a pair, by hand."""
     run = runs.Run(tmp_path, tmp_path, torch.device("cpu"), 60)

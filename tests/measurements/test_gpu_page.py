@@ -251,6 +251,7 @@ def test_of_two_runs_each_part_is_the_last_ones(left, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_showcase_says_what_the_run_left(left, tmp_path):
     (tmp_path / "showcase").mkdir()
     written = showcase.write(left, tmp_path, leave_out=[0, 1])

@@ -71,6 +71,7 @@ def test_every_setting_changes_what_it_says(tmp_path):
         assert (changed == params.load(ROOT / "params.yaml").model_dump()) == (not setting.params)
 
 
+@pytest.mark.slow
 def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
     project = copy_tree(tmp_path / "project")
     monkeypatch.chdir(project)
@@ -117,6 +118,7 @@ def network(number, mean=15.0, lit=80.0):
     )
 
 
+@pytest.mark.slow
 def test_ten_networks_each_once(tmp_path, monkeypatch):
     """Only what is missing is trained, in a copy that asks for as many; a line a network is kept."""
     project = copy_tree(tmp_path / "project")

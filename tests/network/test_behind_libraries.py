@@ -52,6 +52,7 @@ def case(request) -> tuple[Behind, Tensor, Tensor, Tensor]:
     return model, images, targets, raw
 
 
+@pytest.mark.slow
 def test_pytorch_grad_cam(case):
     model, images, targets, raw = case
     with pytorch_grad_cam.GradCAM(model, [model.layer]) as cam:
@@ -72,6 +73,7 @@ def test_captum(case):
 
 
 @pytest.mark.parametrize("by_name", [False, True])
+@pytest.mark.slow
 def test_torch_cam(case, by_name):
     model, images, targets, raw = case
     with torchcam.methods.GradCAM(

@@ -39,6 +39,7 @@ def measured(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUICK)
+@pytest.mark.slow
 def test_two_of_them(name):
     measured(name)
 
@@ -68,6 +69,7 @@ def test_the_table_is_of_all_and_enough_of_them_pass():
 @pytest.mark.parametrize(
     "fault", ["one row more", "hidden part in the upper pass", "another network's layer"]
 )
+@pytest.mark.slow
 def test_the_proof_sees_planted_faults(fault):
     """Each check is one that can fail."""
     model = networks.behind(networks.make("torchvision:squeezenet1_1"))

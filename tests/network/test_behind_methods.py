@@ -1,5 +1,6 @@
 """Methods and layouts behind a wall: channels of zeros, class tokens, a user's reshape."""
 
+import pytest
 import torch
 from helpers.small_networks import Plain, noise, refused, seeded
 from torch import nn
@@ -69,6 +70,7 @@ def test_channels_are_what_the_network_takes():
 # Layouts.
 
 
+@pytest.mark.slow
 def test_a_users_reshape_gives_the_map_that_is_found_by_itself():
     swin = zoo.get("timm:swin_tiny_patch4_window7_224@none", num_classes=3).network
     images = noise(1, 3, 448, 224)

@@ -66,6 +66,7 @@ def networks():
 
 
 @pytest.mark.parametrize("name", ["[VGG]", "another"])
+@pytest.mark.slow
 def test_the_same_bits_whatever_the_number_of_workers(name):
     model, images = next((model, images) for own, model, images in networks() if own == name)
     if name == "another":

@@ -171,6 +171,7 @@ def test_torchvisions_recipe_is_its_weights_own(name):
     assert recipe.size == tuple(ours.shape[1:])
 
 
+@pytest.mark.slow
 def test_foolbox_is_not_imported():
     code = (
         "import sys; from walls.sources import packaged; "

@@ -199,6 +199,7 @@ def test_the_colour_map_grows_lighter_and_jet_is_to_be_had():
 
 
 @pytest.mark.parametrize("name", ["Ba$$in", "a $x_1$ b", "$", r"x\\y", "100 %"])
+@pytest.mark.slow
 def test_a_users_text_is_drawn_literally(name, tmp_path):
     """Never as a formula: Matplotlib fails on Ba$$in, and sets a $x_1$ b in italics."""
     sheet = contact_sheet(pictures(1), [name], 1)

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 from conftest import ROOT
@@ -82,3 +84,10 @@ def test_run_by_hand_each_takes_params_yaml(notebook):
         node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)
     ]
     assert ast.unparse(body[0]) == "params.by_hand(globals())"
+
+
+def test_a_stage_starts_without_a_grammar_of_addresses():
+    """Which jsonschema would compile, in two seconds of each of them."""
+    code = "import sys, walls.pipeline.runner; print(sorted(m for m in sys.modules if 'lark' in m))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

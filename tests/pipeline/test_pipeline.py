@@ -251,9 +251,8 @@ def test_an_edit_reruns_what_uses_it(smoke, edited, name):
     assert set(would_run(smoke)) == ALWAYS | SET_OFF[name]
 
 
-@pytest.mark.parametrize(
-    "name", ["sources/species.py", pytest.param("paper/plots.py", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["sources/species.py", "paper/plots.py"])
 def test_unchanged_bytes_stop_a_rerun(smoke, edited, name):
     """Nothing after the stages that an edit sets off: not a training, and not what is committed."""
     before = (smoke / "dvc.lock").read_bytes()
@@ -334,7 +333,8 @@ def nbval(folder, *arguments, finds_a_fault=False):
 
 
 @pytest.mark.parametrize(
-    "which", ["some", pytest.param("every", marks=pytest.mark.long)]  # a minute; five
+    "which",
+    ["some", pytest.param("every", marks=pytest.mark.long)],  # a minute; five
 )
 def test_nbval_over_the_smoke_runs_notebooks(smoke, which):
     names = [f"rendered/{path.name}" for path in sorted((smoke / "rendered").iterdir())]

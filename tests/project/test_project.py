@@ -91,6 +91,7 @@ def test_a_stage_that_is_none(stage, monkeypatch):
         runner.execute(stage)
 
 
+@pytest.mark.slow
 def test_a_key_that_params_yaml_leaves_out_has_its_default(tmp_path, monkeypatch):
     """In a stage's notebook, too: `photographs` came later than many a params.yaml."""
     copy = copy_tree(tmp_path / "project", "smoke")

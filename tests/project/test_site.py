@@ -79,6 +79,7 @@ def test_a_page_for_every_notebook_and_twice_the_same(folder, pages, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_run_without_images_to_classify(tmp_path):
     """As with presets/authors.yaml: no accuracy, and no sentence about it."""
     project = copy_tree(tmp_path / "project")
@@ -185,6 +186,7 @@ def test_the_table_has_every_row_and_the_ledger_every_verdict(folder):
     ]
 
 
+@pytest.mark.slow
 def test_the_front_page_is_notebook_0_without_its_code(tmp_path):
     """Title and question, what it shows and says; and the paper's own network below."""
     project = copy_tree(tmp_path / "project")

@@ -351,6 +351,7 @@ def test_where_nothing_can_be_compared(tmp_path, monkeypatch, capsys):
         assert told in error and error.count("\n") == 1 and out == ""
 
 
+@pytest.mark.slow
 def test_what_is_committed_is_what_is_compared_with(tmp_path, monkeypatch, capsys):
     """Not what lies in the working tree; and a rerun is of the commit, in a clone that is gone
     afterwards.

@@ -246,6 +246,7 @@ def test_exactly_nothing_behind_the_wall(tiny, name):
 
 
 @pytest.mark.parametrize("name", slow_ones_in_bulk(methods.CAMS))
+@pytest.mark.slow
 def test_maps_of_a_batch_are_the_single_images_maps(name):
     model, images = make_tiny().double(), noise(5).double()
     together = saliency_maps(model, images, [name], batch_size=5, options=steps(10))[name]
@@ -364,6 +365,7 @@ class Normalising(nn.Module):
 
 
 @pytest.mark.parametrize("recipe", [None, ((0.5, 0.4, 0.1), (0.2, 0.5, 1.0))])
+@pytest.mark.slow
 def test_scorecam_masks_pixels_as_the_definition_has_it(tiny, recipe):
     """The library's own call on a network that normalises inside: there it masks ξ in [0, 1]."""
     model = tiny.double()

@@ -48,6 +48,7 @@ def test_no_images_give_an_empty_table(tiny):
     assert table.empty and maps == {} and "mu_raw" in table
 
 
+@pytest.mark.slow
 def test_kept_batches_are_read_again_and_only_for_the_same_question(tiny, tmp_path, monkeypatch):
     images = pictures(5)
     first, _ = evaluation.evaluate(tiny, images, settings(), ZONE, tmp_path)
@@ -143,9 +144,10 @@ table.to_csv(sys.argv[2], index=False)
 """
 
 
-@pytest.mark.bulk
-@pytest.mark.parametrize("images", [1000, pytest.param(10_000, marks=pytest.mark.long)])
-def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path, images):
+@pytest.mark.long
+def test_an_evaluation_killed_half_way_ends_with_the_same_table(tmp_path):
+    images = 10_000
+
     def start(name):
         arguments = (tmp_path / name, tmp_path / f"{name}.csv", images)
         command = [sys.executable, "-c", EVALUATION, *map(str, arguments)]

@@ -204,6 +204,7 @@ def copied(model):
 
 
 @pytest.mark.parametrize("state", STATES)
+@pytest.mark.slow
 def test_the_certificate_does_not_depend_on_the_callers_state(state):
     model, images = make_tiny(), noise(2)
     expected, on_images = certify(model, 224), certify(model, 224, images)

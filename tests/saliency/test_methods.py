@@ -20,6 +20,7 @@ def test_the_papers_methods_are_those_of_its_table(dataset):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", [name for name in methods.ZERO if name not in methods.ATTENTION])
+@pytest.mark.slow
 def test_marked_zero_it_is_zero_behind_the_wall_and_nowhere_else(name, seed):
     maps = saliency_maps(make_tiny(seed=seed), noise(3, seed=seed), [name])[name]
     seen, hidden = maps[:, :-9], maps[:, -9:]
@@ -27,6 +28,7 @@ def test_marked_zero_it_is_zero_behind_the_wall_and_nowhere_else(name, seed):
     assert seen.any()
 
 
+@pytest.mark.slow
 def test_costly_ones_take_more_than_five_passes_an_image_and_the_others_one_or_two():
     """Beside the one to **B**, which is shared."""
     model, images = make_tiny(), noise(1)
@@ -53,6 +55,7 @@ def test_whoever_proposed_a_method_stands_in_its_docstring_too():
 
 
 @pytest.mark.parametrize("first", ["attribution", "transformers", "by_library", "methods"])
+@pytest.mark.slow
 def test_the_order_is_the_files_whichever_is_imported_first(first):
     """The paper's methods first; in a process of its own, where nothing is imported yet."""
     code = f"import walls.saliency.{first}, walls.saliency.methods as m; print(list(m.METHODS) == {list(methods.METHODS)!r}, *m.PAPERS[:2], *m.CAMS[:2])"

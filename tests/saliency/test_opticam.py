@@ -63,6 +63,7 @@ def test_opticam_on_an_empty_feature_map_is_finite(tiny):
     assert (empty == 0).all()
 
 
+@pytest.mark.slow
 def test_opticam_is_definition_6_as_its_authors_do_it_where_nothing_stops():
     """The plain loop's map after T steps is ours, where the score rises all the way.
 

@@ -162,6 +162,7 @@ class Nudged(Explicit):
         return mixed
 
 
+@pytest.mark.slow
 def test_gradient_weighted_attention_by_differences():
     """∂y/∂A by a nudge of A, one entry after the other, in the network's own run."""
     model, images = walled("class token")

@@ -45,6 +45,7 @@ def grouped(tmp_path_factory, flat):
     return folder
 
 
+@pytest.mark.slow
 def test_ten_photographs_in_a_folder_within_a_minute(flat, tmp_path):
     """The whole process, of the core's packages alone: what only the workshop has can't be found."""
     absent = ("dvc", "papermill", "jupyter", "nbconvert", "timm", "foolbox", "accelerate")
@@ -84,6 +85,7 @@ def test_ten_photographs_in_a_folder_within_a_minute(flat, tmp_path):
     assert gradcam["noise"] > 20 and f" {gradcam['noise']:.1f} [" in line
 
 
+@pytest.mark.slow
 def test_the_page_opens_from_the_disk(grouped, tmp_path, capsys):
     """It asks nobody for anything: every picture stands in it, and there is no script."""
     assert commands.main(asked(grouped, tmp_path / "out")) == 0
@@ -107,6 +109,7 @@ def asked(images, out, *more):
     ]
 
 
+@pytest.mark.slow
 def test_every_option_is_heard(grouped, tmp_path, capsys):
     """A local file's weights, another layer, a part of one photograph, |scores|, few of the costly."""
     network = zoo.get("torchvision:mobilenet_v3_small", "none", seed=5).network
@@ -138,6 +141,7 @@ def test_every_option_is_heard(grouped, tmp_path, capsys):
     assert written["mu"].max() > 0
 
 
+@pytest.mark.slow
 def test_a_network_of_other_classes(grouped, tmp_path, capsys):
     """Fine-tuned weights: their head has as many outputs as --classes says."""
     network = zoo.get(SQUEEZE, "none", seed=3, num_classes=7).network
@@ -160,6 +164,7 @@ def test_a_network_of_other_classes(grouped, tmp_path, capsys):
     assert "--classes: got 1; takes 2 or more" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_classes_are_the_predicted_ones_or_each_its_own(flat, tmp_path, capsys):
     """Of photographs in no folder of their class: a random network predicts one class for all."""
     assert commands.main(asked(flat, tmp_path / "out")) == 0

@@ -115,6 +115,7 @@ def test_a_users_file_that_does_not_work_is_one_line(tmp_path, capsys, content, 
     assert re.search(message, said) and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_submit_writes_a_file_for_every_method(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "def my_cam(network, images, targets):\n    return images[:, 0].abs()\n"

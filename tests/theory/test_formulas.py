@@ -116,6 +116,7 @@ def test_monte_carlo_agrees_at_every_position_and_count_of_filters():
         assert norm[2, 1] == pytest.approx(np.sqrt(y).mean()) and y.shape == (draws,)
 
 
+@pytest.mark.slow
 def test_scores_given_the_filters_by_a_loop():
     """[CNN] of torch's with these filters and other weights, 2,000 times, against the same law."""
     filters = np.random.default_rng(2).normal(0, TAU, (3, KERNEL, KERNEL))

@@ -198,6 +198,7 @@ def right():
     return {name: section() for name, section in SECTIONS.items()}
 
 
+@pytest.mark.slow
 def test_all_hold_as_they_are(right):
     for name, rows in right.items():
         assert [key for key, row in rows.items() if not row["holds"]] == [], name
@@ -210,6 +211,7 @@ def test_all_hold_as_they_are(right):
         "-".join(map(str, value[:2]))[-60:] if isinstance(value, tuple) else str(value)
     ),
 )
+@pytest.mark.slow
 def test_a_replaced_side_fails(section, plant, rows, right, monkeypatch):
     wanted = [name for name in right[section] if re.search(rows, name)]
     assert wanted
