@@ -10,6 +10,7 @@ with more and more filters. Reads what the stages wall, data and stacks left her
 """
 
 import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def curves(start: pd.DataFrame, table: pd.DataFrame) -> Figure:
     )
     axes[0].plot(start["filters"], start["expected"], "--", color=style.SEEN)
     axes[0].set(xscale="log", xlabel="filters", ylabel="µ×100", ylim=(0, 100))
-    axes[0].set_title("[CNN] at initialisation", fontsize=style.SMALL + 1)
+    axes[0].set_title("[CNN], untrained", fontsize=style.SMALL + 1)
     for ax, dataset in zip(axes[1:], PAPER_TABLE, strict=True):
         own = table[table["dataset"] == dataset]
         for method in (name for name in SHOWN if name in set(own["method"])):
@@ -145,7 +146,7 @@ def curves(start: pd.DataFrame, table: pd.DataFrame) -> Figure:
             ax.plot(line["steps"], line["mean"], marker="o", markersize=2, label=method)
         ax.set_xscale("symlog", linthresh=1)
         ax.set(xlabel="steps of training", xlim=(0, None))
-        ax.set_title(f"masked [VGG], {dataset.upper()}", fontsize=style.SMALL + 1)
+        ax.set_title(f"[VGG], {dataset.upper()}", fontsize=style.SMALL + 1)
     axes[2].legend(fontsize=style.SMALL - 1, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return figure
 
@@ -199,7 +200,9 @@ def main(arguments: list[str]) -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     commit, seed = sources_commit(), params.load().seed
     start = at_initialisation(given.networks, seed)
-    table, same = trained(given.images, given.folder / ".convergence")
+    resume = given.folder / ".convergence"
+    table, same = trained(given.images, resume)
+    shutil.rmtree(resume, ignore_errors=True)
     found = summary(table)
     whole = pd.concat([start.assign(network="[CNN]"), found.assign(network="masked [VGG]")])
     whole.round(4).to_csv(given.folder / "convergence.csv", index=False, lineterminator="\n")
