@@ -139,6 +139,7 @@ def one_by_one(model):
 
 
 @pytest.mark.parametrize("case", TAKEN)
+@pytest.mark.slow
 def test_what_is_taken(case):
     threads = torch.get_num_threads()
     found, expected = TAKEN[case]()

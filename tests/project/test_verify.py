@@ -209,6 +209,7 @@ def test_where_honest_runs_lie(other, theirs):
         assert found["baseline top1"] == baseline and len(found) > 40
 
 
+@pytest.mark.slow
 def test_measured_runs_would_have_agreed(theirs):
     """Other seeds, threads, precision, instructions: any three of the eight runs, taken for one of
     three networks, lie where they must by the five others, but for one in ten.

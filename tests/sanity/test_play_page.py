@@ -20,6 +20,8 @@ from PIL import Image
 from walls.figures import style
 from walls.saliency.activity import upscale
 
+pytestmark = pytest.mark.slow  # all share maps of sixty stacks
+
 SWEEP = (ROOT / "figures" / "sweep.json").read_text(encoding="utf-8")
 CHOICES = ("photograph", "place", "hidden", "explained")
 
@@ -53,7 +55,6 @@ def test_the_page_holds_the_run_and_labels_every_control(page):
     assert '<p><a href="try.html">Try it</a>' in front
 
 
-@pytest.mark.slow
 def test_without_either_file_the_page_says_so_or_is_not_there(page, tmp_path):
     alone = built(tmp_path / "sweep", sweep=SWEEP).read_text(encoding="utf-8")
     assert "left nothing to draw in this run" in alone and 'role="tab"' not in alone

@@ -135,6 +135,7 @@ def test_the_picture_that_says_it(looked_at):
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_its_files(looked_at, tmp_path):
     page = looked_at.save(tmp_path / "out", "Small")
     assert page.read_text().count("data:image/png;base64,") == 1 + 3

@@ -223,6 +223,7 @@ def test_a_replaced_side_fails(section, plant, rows, right, monkeypatch):
     assert [name for name in wanted if found[name]["holds"]] == []
 
 
+@pytest.mark.slow
 def test_no_row_is_left_out(right):
     for plants, exempt in ((FORMULAS, TYPED), (OTHERS, set())):
         for section, rows in right.items():
