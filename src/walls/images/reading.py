@@ -63,8 +63,9 @@ def is_plain(path: str | Path) -> bool:
         if not os.path.isfile(path):
             return False
         with Image.open(path, formats=FORMATS) as image:
-            upright = image.getexif().get(ORIENTATION, 1) == 1
-            return upright and _compact(image).format == "JPEG" and image.mode == "RGB"
+            if image.format != "JPEG" or image.mode != "RGB":
+                return False  # before its EXIF, for which Pillow decodes the whole of a PNG
+            return _compact(image).getexif().get(ORIENTATION, 1) == 1
     except Exception:  # `decode` says what is wrong with it
         return False
 
