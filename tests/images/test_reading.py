@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torchvision import transforms as recipes
 
 from walls.images import loaders, reading, stacked, transforms
@@ -154,3 +154,13 @@ def test_two_photographs_a_class_do_where_stacks_are_ready(tmp_path):
     assert found["split"].value_counts().to_dict() == {"train": 2, "val": 2}
     with pytest.raises(ValueError, match="one validation image of class a; takes two"):
         manifest.build(settings, 0, 96, tmp_path / "set")
+
+
+def test_a_png_is_decoded_once(tmp_path, monkeypatch):
+    """Pillow decodes it whole to find an EXIF orientation: a training would read all images twice."""
+    store(path := tmp_path / "one.png", kind="PNG")
+    decoded, decoder = [], PngImagePlugin.PngImageFile.load_prepare
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, "load_prepare", lambda own: decoded.append(1) or decoder(own)
+    )
+    assert reading.read_image(path).shape == (3, 96, 96) and len(decoded) == 1

@@ -4,6 +4,8 @@ of one run.
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -96,12 +98,45 @@ def test_a_key_that_params_yaml_leaves_out_has_its_default(tmp_path, monkeypatch
     """In a stage's notebook, too: `photographs` came later than many a params.yaml."""
     copy = copy_tree(tmp_path / "project", "smoke")
     file, given = copy / "params.yaml", {}
-    file.write_text(file.read_text().replace("  photographs: 6\n", ""))
+    file.write_text(file.read_text().replace("  photographs: 3\n", ""))
     monkeypatch.chdir(copy)
     monkeypatch.setattr(runner, "_executed", lambda *a: given.update(a[2]) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runner.execute("networks")
-    assert given["networks"]["photographs"] is None and given["networks"]["costly_images"] == 2
+    assert given["networks"]["photographs"] is None and given["networks"]["costly_images"] == 1
+
+
+@pytest.mark.slow
+def test_a_stage_starts_without_torch_where_it_names_no_method():
+    """Its notebook's process imports torch, once; the one that starts it would lose three seconds."""
+    asked = "import sys; from pathlib import Path; from walls.pipeline import runner; "
+    asked += "runner.completed({!r}, Path()); sys.exit('torch' in sys.modules)"
+    for stage, late in {"wall": False, "cams@stack-mix": True}.items():
+        done = subprocess.run([sys.executable, "-c", asked.format(stage)], cwd=ROOT)
+        assert done.returncode == late, stage
+
+
+@pytest.mark.parametrize(
+    "stage, wrong",
+    [
+        ("cams@stack-mix", "  methods:\n    [GradCAM"),
+        ("sweep", "  methods:\n    [GradCAM"),
+        ("wall", "wall:\n  rows: 7"),
+    ],
+)
+def test_a_stage_refuses_what_params_load_refuses(stage, wrong, tmp_path):
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+    right = (ROOT / "presets" / "smoke.yaml").read_text()
+    file = tmp_path / "params.yaml"
+    file.write_text(right)
+    assert runner.completed(stage, tmp_path) == params.load(file).model_dump()
+    broken = {"wall:\n  rows: 7": "wall:\n  rows: seven"}.get(wrong, f"{wrong}, GradCAN")
+    assert wrong in right
+    file.write_text(right.replace(wrong, broken, 1))
+    with pytest.raises(ValueError) as expected:
+        params.load(file)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(expected.value))}$"):
+        runner.completed(stage, tmp_path)
 
 
 def test_a_list_that_params_yaml_lacks(tmp_path):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from pydantic import ValidationError
 
 from walls.base import params, paths, progress
 from walls.base.messages import reason, shown
@@ -73,7 +74,7 @@ def execute(stage: str) -> Path:
 
     root = paths.root()
     source, values = _asked(stage, root)
-    checked: dict = params.load().model_dump()  # type: ignore[attr-defined]
+    checked = completed(stage, root)
     _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
     for section in stages.sections(stage, root):
@@ -91,6 +92,22 @@ def execute(stage: str) -> Path:
     log.keep(stage, target, seconds)
     print(f"{stage}: {seconds:.0f} s", file=sys.stderr)
     return target
+
+
+def completed(stage: str, root: Path) -> dict[str, dict]:
+    """Every value of params.yaml, those that it leaves out too; ValueError as of `params.load`.
+
+    Whether a section fits the others is asked of those that the stage reads, here: which methods
+    `cams` and `networks` may name takes torch to know, and three seconds.
+    """
+    content = params.read(root / "params.yaml")
+    try:
+        values = params.Params.model_validate(content)
+        read = [getattr(values, name) for name in stages.reads(stage, root)]
+        fits = not any(line for section in read for line in section.conflicts(values))
+    except ValidationError:
+        fits = False
+    return (values if fits else params.check(content)).model_dump()
 
 
 def _require_writable(root: Path) -> None:

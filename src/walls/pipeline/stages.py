@@ -39,6 +39,12 @@ def sections(stage: str, root: Path) -> list[str]:
     return [name for name in named if name in params.ROOMS]
 
 
+def reads(stage: str, root: Path) -> set[str]:
+    """The sections of params.yaml that a stage takes whole or in part, by `dvc.yaml`."""
+    named = definitions(root)[stage.partition("@")[0]].get("params", [])
+    return {name.partition(".")[0] for name in named} & set(params.ROOMS)
+
+
 def folder(stage: str) -> str:
     """The folder below `runs/` that a stage writes: `train@masked` has train-masked.
 
