@@ -158,7 +158,7 @@ def test_two_photographs_a_class_do_where_stacks_are_ready(tmp_path):
 
 def test_a_png_is_decoded_once(tmp_path, monkeypatch):
     """Pillow decodes it whole to find an EXIF orientation: a training would read all images twice."""
-    store(path := tmp_path / "one.png", kind="PNG")
+    photograph().save(path := tmp_path / "one.png")
     decoded, decoder = [], PngImagePlugin.PngImageFile.load_prepare
     monkeypatch.setattr(
         PngImagePlugin.PngImageFile, "load_prepare", lambda own: decoded.append(1) or decoder(own)
