@@ -13,7 +13,7 @@ from conftest import run
 
 from walls.project import pack
 
-pytestmark = pytest.mark.pipeline
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("packed")]  # all share an archive
 
 
 @pytest.fixture(scope="module")

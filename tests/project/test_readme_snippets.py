@@ -57,6 +57,7 @@ def libraries():
 
 
 @pytest.mark.bulk
+@pytest.mark.xdist_group("libraries")
 def test_the_readmes_pytorch_grad_cam_gives_our_maps(libraries):
     namespace, raw = libraries
     ours = activity.upscale(raw, (448, 224)).numpy()
@@ -64,6 +65,7 @@ def test_the_readmes_pytorch_grad_cam_gives_our_maps(libraries):
 
 
 @pytest.mark.bulk
+@pytest.mark.xdist_group("libraries")
 def test_the_readmes_captum_gives_our_maps(libraries):
     namespace, raw = libraries
     theirs = namespace["signed"].detach()[:, 0].clamp_min(0)
@@ -71,6 +73,7 @@ def test_the_readmes_captum_gives_our_maps(libraries):
 
 
 @pytest.mark.bulk
+@pytest.mark.xdist_group("libraries")
 def test_the_readmes_torch_cam_gives_our_maps(libraries):
     namespace, raw = libraries
     low, high = raw.amin((1, 2), keepdim=True), raw.amax((1, 2), keepdim=True)

@@ -116,6 +116,7 @@ def networks(request):
     return found, 1e-5 if request.param == torch.float64 else 1e-4
 
 
+@pytest.mark.xdist_group("peers")
 @pytest.mark.parametrize("name", slow_ones_in_bulk(PEERS))
 def test_equal_to_the_librarys_own_call(networks, name, monkeypatch):
     found, tolerance = networks
@@ -185,7 +186,9 @@ def test_fullgrad_takes_no_layer_and_needs_the_biases_before_it(tiny, capsys):
     tiny.head(leaf).amax(1).sum().backward()
     product = (leaf.grad * features).abs()
     peaks = product.amax((2, 3), keepdim=True)
-    torch.testing.assert_close(left, upscale((product / (1e-7 + peaks)).sum(1), 14), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        left, upscale((product / (1e-7 + peaks)).sum(1), 14), atol=1e-4, rtol=0
+    )
 
 
 @pytest.fixture

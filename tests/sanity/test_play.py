@@ -17,7 +17,8 @@ from walls.saliency.activity import activity, upscale
 from walls.sanity.check import check
 from walls.sanity.play import play
 
-pytestmark = pytest.mark.slow  # all share maps of sixty stacks
+# All share maps of sixty stacks, in one process.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("played")]
 STACKED, *WITHIN = range(4)  # the places of the wall
 SEEN = (224, 128, 160, 192)  # image rows at each
 

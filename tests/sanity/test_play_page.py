@@ -20,7 +20,8 @@ from PIL import Image
 from walls.figures import style
 from walls.saliency.activity import upscale
 
-pytestmark = pytest.mark.slow  # all share maps of sixty stacks
+# All share maps of sixty stacks, in one process.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("played")]
 
 SWEEP = (ROOT / "figures" / "sweep.json").read_text(encoding="utf-8")
 CHOICES = ("photograph", "place", "hidden", "explained")
