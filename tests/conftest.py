@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(items):
         if "smoke_run" in item.fixturenames:
             return 0 if item is first else 2
         marks = {mark.name for mark in item.iter_markers()}
-        return 1 if {"pipeline", "browser", "bulk"} & marks else 3
+        return 1 if {"pipeline", "browser", "bulk", "long"} & marks else 3
 
     first = next((item for item in items if "smoke_run" in item.fixturenames), None)
     items.sort(key=turn)
