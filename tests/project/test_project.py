@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from helpers.imports import closure
 
 from walls.base import params
-from walls.pipeline import log, runner, stages
+from walls.pipeline import kernel, log, runner, stages
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
@@ -114,6 +114,15 @@ def test_a_stage_starts_without_torch_where_it_names_no_method():
     for stage, late in {"wall": False, "cams@stack-mix": True}.items():
         done = subprocess.run([sys.executable, "-c", asked.format(stage)], cwd=ROOT)
         assert done.returncode == late, stage
+
+
+def test_a_stages_process_keeps_its_memory_and_no_history(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", "")
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")  # a user's own stays
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    spec = json.loads((tmp_path / "kernels" / kernel.offer(tmp_path) / "kernel.json").read_text())
+    assert spec["env"] == {"MALLOC_MMAP_MAX_": "7", "MALLOC_TRIM_THRESHOLD_": str(2**34)}
+    assert "--HistoryManager.enabled=False" in spec["argv"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def offer(folder: Path) -> str:
     """Make this kernel known below `folder`, before any other; the name to start it by."""
     spec = folder / "kernels" / NAME
     spec.mkdir(parents=True)
-    command = [sys.executable, "-m", __name__, "-f", "{connection_file}", "--log-level=ERROR"]
+    # Nothing that a stage runs belongs into its user's own history, which a full disk may refuse.
+    quiet = ["--log-level=ERROR", "--HistoryManager.enabled=False"]
+    command = [sys.executable, "-m", __name__, "-f", "{connection_file}", *quiet]
     own = {name: os.environ.get(name, value) for name, value in MEMORY.items()}
     about = {"argv": command, "display_name": NAME, "language": "python", "env": own}
     (spec / "kernel.json").write_text(json.dumps(about), encoding="utf-8")
