@@ -109,8 +109,9 @@ def test_a_key_that_params_yaml_leaves_out_has_its_default(tmp_path, monkeypatch
 @pytest.mark.slow
 def test_a_stage_starts_without_torch_where_it_names_no_method():
     """Its notebook's process imports torch, once; the one that starts it would lose three seconds."""
-    asked = "import sys; from pathlib import Path; from walls.pipeline import runner; "
-    asked += "runner.completed({!r}, Path()); sys.exit('torch' in sys.modules)"
+    asked = "import sys; from pathlib import Path; from walls.base import params; "
+    asked += "from walls.pipeline import runner, stages; "
+    asked += "params.load(sections=stages.reads({!r}, Path())); sys.exit('torch' in sys.modules)"
     for stage, late in {"wall": False, "cams@stack-mix": True}.items():
         done = subprocess.run([sys.executable, "-c", asked.format(stage)], cwd=ROOT)
         assert done.returncode == late, stage
@@ -133,18 +134,22 @@ def test_a_stages_process_keeps_its_memory_and_no_history(tmp_path, monkeypatch)
         ("wall", "wall:\n  rows: 7", "wall:\n  rows: seven"),
     ],
 )
-def test_a_stage_refuses_what_params_load_refuses(stage, right, wrong, tmp_path):
+def test_a_stage_refuses_what_the_check_refuses(stage, right, wrong, tmp_path):
+    """Of the sections that it reads, and no others' conflicts; every section's values it has."""
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
     text = (ROOT / "presets" / "smoke.yaml").read_text()
     file = tmp_path / "params.yaml"
     file.write_text(text)
-    assert runner.completed(stage, tmp_path) == params.load(file).model_dump()
+    read = stages.reads(stage, tmp_path)
+    assert params.load(file, read) == params.load(file)
     assert right in text
     file.write_text(text.replace(right, wrong, 1))
     with pytest.raises(ValueError) as expected:
         params.load(file)
     with pytest.raises(ValueError, match=f"^{re.escape(str(expected.value))}$"):
-        runner.completed(stage, tmp_path)
+        params.load(file, read)
+    if "GradCAN" in wrong:
+        params.load(file, stages.reads("wall", tmp_path))
 
 
 def test_a_list_that_params_yaml_lacks(tmp_path):

@@ -6,6 +6,7 @@ the sections together, and finds the rooms by name: they stand below it.
 
 import os
 import warnings
+from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -53,14 +54,16 @@ Params = create_model(
 )
 
 
-def load(path: Path | str | None = None) -> Params:
+def load(path: Path | str | None = None, sections: Iterable[str] | None = None) -> Params:
     """The checked content of a parameter file (default: the project's `params.yaml`).
 
     Read with DVC's own parser, so that `1e-3`, `yes` and `010` mean what they mean to the pipeline.
-    Raises ValueError: one line per wrong field, with its name, what it got and what it takes.
+    `sections`: those that must also fit the others (default: all); which methods `cams` and
+    `networks` may name takes torch to know, and seconds. Raises ValueError: one line per wrong
+    field, with its name, what it got and what it takes.
     """
     path = Path(path) if path is not None else paths.root() / "params.yaml"
-    return check(read(path))
+    return check(read(path), sections)
 
 
 def read(path: Path) -> object:
@@ -103,7 +106,7 @@ def by_hand(cell: dict[str, Any]) -> None:
             print(f"{name}: params.yaml's value instead of the parameters cell's")
 
 
-def check(content: object) -> Params:
+def check(content: object, sections: Iterable[str] | None = None) -> Params:
     """The checked parameters; ValueError as for `load`."""
     if not isinstance(content, dict):
         sections = ", ".join(Params.model_fields)
@@ -114,7 +117,8 @@ def check(content: object) -> Params:
     except ValidationError as error:
         lines = list(dict.fromkeys(_line(item) for item in error.errors()))
     else:
-        lines = [line for name in SECTIONS for line in getattr(params, name).conflicts(params)]
+        asked = SECTIONS if sections is None else sections
+        lines = [line for name in asked for line in getattr(params, name).conflicts(params)]
     if len(lines) > LINES:
         lines[LINES:] = [f"params.yaml: {len(lines) - LINES} more errors; takes what presets/ show"]
     if lines:

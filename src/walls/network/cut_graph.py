@@ -9,10 +9,10 @@ import contextlib
 import inspect
 import math
 import operator
+import sys
 from collections.abc import Callable, Iterator
 
 import torch
-import torchvision
 from torch import Tensor, fx, nn
 
 from walls.base.messages import reason
@@ -37,7 +37,9 @@ class _Tracer(fx.Tracer):
     """Traces the modules named in `opened` alone; all others are called whole."""
 
     def __init__(self, opened: set[str]):
-        super().__init__(autowrap_modules=(math, torchvision.ops))
+        # A network uses torchvision's operations only where they are imported, which takes seconds.
+        operations = sys.modules.get("torchvision.ops", math)
+        super().__init__(autowrap_modules=(math, operations))
         self.opened = opened
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:

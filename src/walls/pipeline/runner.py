@@ -9,9 +9,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
-from pydantic import ValidationError
 
 from walls.base import params, paths, progress
 from walls.base.messages import reason, shown
@@ -74,13 +74,14 @@ def execute(stage: str) -> Path:
 
     root = paths.root()
     source, values = _asked(stage, root)
-    checked = completed(stage, root)
+    checked: Any = params.load(sections=stages.reads(stage, root))
     _require_writable(root)
     values |= dvc.api.params_show(stages=stage)
     for section in stages.sections(stage, root):
         # A key that params.yaml leaves out has its default in the notebook, too.
         given: dict[str, object] = values[section]  # type: ignore[assignment]
-        given |= {key: value for key, value in checked[section].items() if key not in given}
+        whole = getattr(checked, section).model_dump()
+        given |= {key: value for key, value in whole.items() if key not in given}
     folder = paths.runs(stages.folder(stage))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -92,22 +93,6 @@ def execute(stage: str) -> Path:
     log.keep(stage, target, seconds)
     print(f"{stage}: {seconds:.0f} s", file=sys.stderr)
     return target
-
-
-def completed(stage: str, root: Path) -> dict[str, dict]:
-    """Every value of params.yaml, those that it leaves out too; ValueError as of `params.load`.
-
-    Whether a section fits the others is asked of those that the stage reads, here: which methods
-    `cams` and `networks` may name takes torch to know, and three seconds.
-    """
-    content = params.read(root / "params.yaml")
-    try:
-        values = params.Params.model_validate(content)
-        read = [getattr(values, name) for name in stages.reads(stage, root)]
-        fits = not any(line for section in read for line in section.conflicts(values))
-    except ValidationError:
-        fits = False
-    return (values if fits else params.check(content)).model_dump()
 
 
 def _require_writable(root: Path) -> None:

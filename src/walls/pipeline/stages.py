@@ -35,14 +35,13 @@ def every(root: Path) -> dict[str, dict[str, object]]:
 
 def sections(stage: str, root: Path) -> list[str]:
     """The sections of params.yaml that a stage takes whole, by `dvc.yaml`."""
-    named = definitions(root)[stage.partition("@")[0]].get("params", [])
-    return [name for name in named if name in params.ROOMS]
+    return [name for name in _parameters(stage, root) if name in params.ROOMS]
 
 
-def reads(stage: str, root: Path) -> set[str]:
+def reads(stage: str, root: Path) -> list[str]:
     """The sections of params.yaml that a stage takes whole or in part, by `dvc.yaml`."""
-    named = definitions(root)[stage.partition("@")[0]].get("params", [])
-    return {name.partition(".")[0] for name in named} & set(params.ROOMS)
+    read = {name.partition(".")[0] for name in _parameters(stage, root)}
+    return [name for name in params.ROOMS if name in read]
 
 
 def folder(stage: str) -> str:
@@ -71,6 +70,11 @@ def left(root: Path) -> Iterator[Path]:
     for path in sorted((root / "runs" / "again").glob("*-*")):
         if path.is_dir() and path.name not in asked:
             yield path
+
+
+def _parameters(stage: str, root: Path) -> list[str]:
+    """What a stage takes of params.yaml: sections, `train.epochs` and the like, keys above them."""
+    return definitions(root)[stage.partition("@")[0]].get("params", [])
 
 
 def _values(values: object, content: object) -> list:
