@@ -71,12 +71,25 @@ def test_the_masked_training_never_reads_the_dead_zone(images, tmp_path, monkeyp
     assert equal(first, second)
 
 
+def test_on_a_cpu_a_steps_features_lie_row_by_row(images, tmp_path, monkeypatch):
+    """Channels-last, batch norm's backward pass took half of a step in bfloat16."""
+    seen, original = set(), nn.BatchNorm2d.forward
+
+    def watched(self, x):
+        if self.training:
+            seen.add(x.is_contiguous())
+        return original(self, x)
+
+    monkeypatch.setattr(nn.BatchNorm2d, "forward", watched)
+    fit(images, tmp_path, epochs=1)
+    assert seen == {True}
+
+
 def test_sgd_is_the_textbooks(images, tmp_path):
     """One step by hand: v = g + λw; w - lr·v."""
     train = images[0]
     model, *_ = fit(images, tmp_path, epochs=1, batch_size=12, schedule="constant", lr=0.1)
     other = network().train()
-    other.features.to(memory_format=torch.channels_last)
     ((batch, labels, flips),) = list(loaders.loader(train, 12, 0, [1]))
     torch.manual_seed(int(seeds.stream(0, "dropout", 1, 0).integers(2**63)))
     nn.functional.cross_entropy(

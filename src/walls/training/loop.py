@@ -131,7 +131,10 @@ class Step:
             resolve(settings.precision, accelerator.device),
         )
         model.to(self.device)
-        model.features.to(memory_format=torch.channels_last)
+        # On a CPU, batch norm's backward pass is slow where few channels lie last.
+        last = self.device.type == "cuda"
+        self.layout = torch.channels_last if last else torch.contiguous_format
+        model.features.to(memory_format=self.layout)
         self.dtype = next(model.parameters()).dtype
         self.shared = accelerator.prepare(model)  # of several processes: averages their gradients
         self.forward = torch.compile(self.shared) if settings.compile else self.shared
@@ -167,6 +170,7 @@ class Step:
     def _gradients(self, images: Tensor, labels: Tensor, flips: Tensor, last: bool) -> Tensor:
         """Add one part's share of the batch's gradient; return its share of the mean loss."""
         images = transforms.on_device(images, flips, self.device, self.dtype)
+        images = images.contiguous(memory_format=self.layout)
         # The processes' gradients are averaged once a batch, after its last part.
         with nullcontext() if last else self.accelerator.no_sync(self.shared):
             with torch.autocast(
