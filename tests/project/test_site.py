@@ -394,16 +394,20 @@ def test_a_number_in_a_sentence_is_linked_where_its_words_and_its_value_agree():
     assert linked(said.format("68.2", "another class")).count("<a ") == 3
     assert linked(said.format("68.3", "another class")).count("<a ") == 2  # a wrong value
     assert linked(said.format("68.2", "grey")).count("<a ") == 2  # another one's value
+    control = pd.read_csv(ROOT / "figures" / "control.csv")
+    rows = control[(control["dataset"] == "stack-gen") & (control["method"] == "GradCAM")]
+    mean, row = rows.set_index("control")["mean"], rows.set_index("control").loc["no animal"]
+    without = f"GradCAM, no animal instead: {mean['same class']:.1f} → {row['mean']:.1f} "
+    without += f"({-row['difference']:.1f} [{-row['difference_high']:.1f}, "
     for wrong in (
         "GradCAM++ 68.2 (same class)",
         "68.2 (same class)",
-        "STACK-MIX: GradCAM, no animal instead: 24.9 → 11.2 (-13.7 [-20.0, -7.7])",
+        "STACK-MIX: " + without,  # STACK-GEN's numbers
         "a map that is the same everywhere 49.1",
         "Of 20 photographs, 2 show it",
     ):
         assert linked(wrong) == wrong
-    gen = "STACK-GEN: GradCAM, no animal instead: 24.9 → 11.2 (-13.7 [-20.0, -7.6]"
-    assert linked(gen).count("<a ") == 4  # the last one is wrong
+    assert linked(f"STACK-GEN: {without}+{10 - row['difference_low']:.1f}]").count("<a ") == 4
 
 
 def test_the_page_of_sources_names_stage_cell_function_and_parameters(folder, pages, sources):
