@@ -37,7 +37,7 @@ from walls.images import loaders, stacked
 from walls.network import architecture, classifier
 from walls.project import estimates
 from walls.saliency import evaluation
-from walls.saliency.methods import CAMS, PIXELS
+from walls.saliency.methods import CAMS, COSTLY, PIXELS
 from walls.saliency.settings import Cams
 from walls.sources import manifest
 from walls.sources.settings import Data
@@ -176,19 +176,17 @@ def again(folder: Path, images: int) -> int:
     return fresh["image"].nunique()
 
 
-def speeds() -> pd.DataFrame:
-    """Every method's seconds per image at the paper's width, three times (long: method,
-    seconds).
-    """
+def speeds(methods: list[str], times: int = 3) -> pd.DataFrame:
+    """Every method's seconds per image at the paper's width (long: method, seconds)."""
     model = architecture.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
     whole = Whole(model)
     random = torch.Generator().manual_seed(SEED)
     rows = []
-    for number in range(4):
+    for number in range(times + 1):
         images = torch.randn(2, 3, SIZE, SIZE, generator=random).to(DEVICE)
-        for name in METHODS:
-            some = images[:1] if name in ("ScoreCAM", "Opti-CAM") else images
-            if number or len(some) > 1:  # these two take long enough to need no warm-up
+        for name in methods:
+            some = images[:1] if name in COSTLY else images
+            if number or len(some) > 1:  # these take long enough to need no warm-up
                 work = partial(ours, [name], model, some)
                 seconds = clocked(work, DEVICE) / len(some)
                 rows.append({"method": name, "seconds": seconds, "number": number})
@@ -338,14 +336,18 @@ def main(arguments: list[str]) -> int:
         prog="python -m benchmarks.scale", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument(
-        "--images", type=int, default=50_000, help="stacked images; fewer for a rehearsal"
+        "--images",
+        type=int,
+        default=50_000,
+        help="stacked images; fewer for a rehearsal, without costly methods",
     )
     images = parser.parse_args(arguments).images
     shutil.rmtree(folder, ignore_errors=True)
     table, same = run(folder, images)
-    measured, read = speeds(), reading(folder)
-    said = page(table, same, measured, read, images)
-    if images < 50_000:
+    rehearsal, cheap = images < 50_000, [name for name in METHODS if name not in COSTLY]
+    measured = speeds(cheap, times=1) if rehearsal else speeds(METHODS)
+    said = page(table, same, measured, reading(folder), images)
+    if rehearsal:
         print(said)
     else:
         files.write_csv(table, HERE / "scale.csv", digits=3)

@@ -115,15 +115,15 @@ def test_sentences():
     assert first == (
         "STACK-MIX: the hidden animal's class is not what lights up: without it, GradCAM's µ "
         "shows no fall. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
-        "[+0.0, +0.0]; of the 1 methods above 5, 0 fall); grey instead: 20.0 → 10.0 (-10.0 "
-        "[-10.0, -10.0]; of the 1 methods above 5, 1 fall); no animal: skipped, only a scene that "
+        "[+0.0, +0.0]; 0 of the 1 methods above 5 fall); grey instead: 20.0 → 10.0 (-10.0 "
+        "[-10.0, -10.0]; 1 of the 1 methods above 5 falls); no animal: skipped, only a scene that "
         "is drawn here (STACK-GEN of critters) can leave it out."
     )
     assert second.startswith(
         "STACK-GEN: the hidden animal is part of what lights up: without it, less than"
     )
     assert (
-        "no animal instead: 40.0 → 30.0 (-10.0 [-10.0, -10.0]; of the 2 methods above 5, 1 fall)"
+        "no animal instead: 40.0 → 30.0 (-10.0 [-10.0, -10.0]; 1 of the 2 methods above 5 falls)"
         in second
     )
     assert second.endswith(

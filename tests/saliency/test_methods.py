@@ -48,7 +48,7 @@ def test_costly_ones_take_more_than_five_passes_an_image_and_the_others_one_or_t
 
 def test_whoever_proposed_a_method_stands_in_its_docstring_too():
     for name, function in methods.METHODS.items():
-        by, text = methods.BY[name], " ".join(function.__doc__.split())
+        by, text = methods.BY[name], " ".join((function.__doc__ or "").split())
         if re.search(r"\d{4}", by):
             surname, year = by.split()[0].strip(","), by[-4:]
             assert surname in text and year in text, name

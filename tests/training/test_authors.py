@@ -148,6 +148,7 @@ def test_the_pipeline_from_their_files(smoke_run, tmp_path):
     for old, new in (
         ("batch_norm: true", "batch_norm: false"),
         ("checkpoint: null", "checkpoint: release"),
+        ("again: [1]", "again: []"),
         ("name: critters", "name: none"),
         ("train_images: 96", "train_images: null"),
         ("val_images: 24", "val_images: null"),

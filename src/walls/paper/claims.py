@@ -11,9 +11,14 @@ any run. Adding a claim is adding a function:
         return Judged("54 of 224", f"{rows} of 224", HOLDS if rows == 54 else FAILS)
 
 That is: what the paper says, what is found here, the verdict. Intervals of any value are
-`statistics.interval(values, classes, networks=…)`: networks and classes are drawn again.
+`statistics.interval(values, classes, networks=…)`: networks and classes are drawn again. The kinds:
+PROVED for every network, CERTIFIED by construction on these weights, OBSERVED on so many networks
+and images, with tolerance="the verdict". Stages are named as by `dvc stage list`.
 
-ledger.py says what the kinds are; one that is OBSERVED has tolerance="the verdict".
+`found` holds (Findings in ledger.py): `wall`, metrics/wall.json; `activity`, a row per dataset,
+network, image, class and method with mu (µ in [0, 1], NaN without a map; Table 1 shows 100·µ) and
+mu_raw (without any min-subtraction); `checks` per dataset and network; `predictions` per network;
+`theory`, metrics/theory.json; `networks`, a report of each of notebook 9's; `ten`, ten trainings.
 """
 
 from functools import partial
@@ -52,7 +57,7 @@ FOLLOWS = 0.9  # the share of images whose upper animal's class a network must n
 LEVEL = 0.05  # significance of the tests
 
 
-CAMS = ("cams@stack-mix", "cams@stack-gen", "cams-again", "paper")  # what looks at the maps again
+OF_MAPS = ("cams@stack-mix", "cams@stack-gen", "cams-again", "paper")  # stages of the maps
 
 
 @claim(
@@ -102,7 +107,7 @@ def hirescam_zero(found: Findings) -> Judged:
     "HiResCAM shows no activity in the dead zone, on any image",
     where="Table 1",
     kind=CERTIFIED,
-    stages=CAMS,
+    stages=OF_MAPS,
     tolerance="exact",
 )
 def hirescam_dark(found: Findings) -> Judged:
@@ -154,7 +159,7 @@ for _method in PAPER_TABLE["stack-mix"]:
             f"{_method} highlights the dead zone (µ×100 > {100 * ACTIVE:.0f}) on most images",
             where="Table 1, Figure 7",
             kind=OBSERVED,
-            stages=CAMS,
+            stages=OF_MAPS,
             tolerance="the verdict",
         )(partial(highlighted, method=_method))
 
@@ -164,7 +169,7 @@ for _method in PAPER_TABLE["stack-mix"]:
     "both datasets rank the methods alike",
     where="Section 3.3",
     kind=OBSERVED,
-    stages=CAMS,
+    stages=OF_MAPS,
     tolerance="the verdict",
 )
 def datasets_agree(found: Findings) -> Judged:
@@ -251,7 +256,7 @@ def accuracy(found: Findings) -> Judged:
     "the lower animal changes no logit",
     where="Section 3.2",
     kind=CERTIFIED,
-    stages=CAMS,
+    stages=OF_MAPS,
     tolerance="exact",
 )
 def ignores_lower(found: Findings) -> Judged:
@@ -270,7 +275,7 @@ def ignores_lower(found: Findings) -> Judged:
     "the prediction follows the upper animal",
     where="Section 3.2",
     kind=OBSERVED,
-    stages=CAMS,
+    stages=OF_MAPS,
     tolerance="the verdict",
 )
 def follows_upper(found: Findings) -> Judged:

@@ -154,9 +154,10 @@ def _dataset(table: pd.DataFrame, dataset: str, method: str) -> str:
         row = rows.loc[control]
         each = others[others["control"] == control]
         fall = int((each["difference_low"] > 0).sum())
+        verb = "falls" if fall == 1 else "fall"
         parts.append(
             f"{control} instead: {same['mean']:.1f} → {row['mean']:.1f} ({_change(row)}; "
-            f"of the {len(each)} methods above {100 * ACTIVE:.0f}, {fall} fall)"
+            f"{fall} of the {len(each)} methods above {100 * ACTIVE:.0f} {verb})"
         )
     if REDRAWN in rows.index and rows.loc[REDRAWN, "on"] == rows.loc[REDRAWN, "on"]:
         row = rows.loc[REDRAWN]
