@@ -396,9 +396,10 @@ def test_a_number_in_a_sentence_is_linked_where_its_words_and_its_value_agree():
     assert linked(said.format("68.2", "grey")).count("<a ") == 2  # another one's value
     control = pd.read_csv(ROOT / "figures" / "control.csv")
     rows = control[(control["dataset"] == "stack-gen") & (control["method"] == "GradCAM")]
-    mean, row = rows.set_index("control")["mean"], rows.set_index("control").loc["no animal"]
-    without = f"GradCAM, no animal instead: {mean['same class']:.1f} → {row['mean']:.1f} "
-    without += f"({-row['difference']:.1f} [{-row['difference_high']:.1f}, "
+    rows = rows.set_index("control")
+    same, row = rows.loc["same class"], rows.loc["no animal"]
+    without = f"GradCAM, no animal instead: {same['mean']:.1f} → {row['mean']:.1f} "
+    without += f"({-row['difference']:+.1f} [{-row['difference_high']:+.1f}, "
     for wrong in (
         "GradCAM++ 68.2 (same class)",
         "68.2 (same class)",
