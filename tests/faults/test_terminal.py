@@ -100,7 +100,9 @@ def test_a_stage_that_outlived_its_dvc_is_not_run_twice(waiting):
     interrupt(process)
 
 
-@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_a_stopped_verify_leaves_nothing_behind(smoke_run, tmp_path, how):
     folder, scratch = fork(smoke_run, tmp_path / "project"), tmp_path / "scratch"
     scratch.mkdir()

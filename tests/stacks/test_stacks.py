@@ -1,5 +1,6 @@
 """The two datasets: cut at the dead zone's edge, two images of one class, rejects replaced."""
 
+import re
 import shutil
 
 import numpy as np
@@ -56,6 +57,26 @@ def test_stack_mix_is_equation_6(source, tmp_path):
         )
         assert row["upper"] != row["lower"] and not torch.equal(upper, lower)
         assert row["upper"].split("/")[0] == row["lower"].split("/")[0] == row["class"]
+
+
+def test_a_class_that_is_a_number_is_read_as_its_name(source, tmp_path):
+    """The authors' class folders are 0 to 397: notebook 5 stopped at its titles."""
+    build(source, tmp_path)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(re.sub("rabbit|tiger|tortoise", "007", manifest.read_text()))
+    rows, _ = stacked.read(tmp_path, "stack-mix", 224)
+    assert set(rows["class"]) == {"007"} and set(rows["label"]) == {0, 1, 2}
+
+
+def test_stack_mix_draws_every_place_anew(source):
+    """More images than classes: a class comes again, with another pair."""
+    maker = stacks.mixing(read_manifest(source, "val"), ZONE, 0)
+    pairs = {
+        (draw.upper, draw.lower)
+        for i in range(8)
+        if (draw := maker(stacks.Place(i, 0, "tiger"), 0))
+    }
+    assert len(pairs) > 4
 
 
 def test_another_wall_moves_the_edge_in_both(source, tmp_path):

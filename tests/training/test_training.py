@@ -93,7 +93,10 @@ def test_sgd_is_the_textbooks(images, tmp_path):
     ((batch, labels, flips),) = list(loaders.loader(train, 12, 0, [1]))
     torch.manual_seed(int(seeds.stream(0, "dropout", 1, 0).integers(2**63)))
     nn.functional.cross_entropy(
-        other(transforms.on_device(batch, flips, torch.device("cpu")).contiguous()), labels
+        other(
+            transforms.on_device(batch, flips, torch.device("cpu"), layout=torch.contiguous_format)
+        ),
+        labels,
     ).backward()
     weight = other.head[0].weight
     expected = weight - 0.1 * (weight.grad + 5e-4 * weight)

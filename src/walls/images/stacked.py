@@ -68,9 +68,15 @@ class Replaced(Asked):
         return torch.cat([self.images[index][:, :edge], self.hidden(index)[:, edge:]], dim=1)
 
 
+def _manifest(folder: Path) -> pd.DataFrame:
+    """Every row; a name is text, also where it looks like a number."""
+    kinds = {"class": str, "upper": str, "lower": str}
+    return pd.read_csv(folder / "manifest.csv", keep_default_na=False, dtype=kinds)
+
+
 def read(folder: Path, dataset: str, image_size: int) -> tuple[pd.DataFrame, Pictures]:
     """The accepted images of one dataset, maybe none: their manifest rows and their pictures."""
-    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table = _manifest(folder)
     table = table[(table["dataset"] == dataset) & (table["path"] != "")].reset_index(drop=True)
     return table, Pictures([folder / path for path in table["path"]], image_size)
 
@@ -102,7 +108,7 @@ def outside(
 
     Methods may be tuned on them.
     """
-    table = pd.read_csv(folder / "manifest.csv", keep_default_na=False)
+    table = _manifest(folder)
     used = {*table["upper"], *table["lower"]}
     free = [path for path in validation["path"] if "/".join(Path(path).parts[-2:]) not in used]
     order = stream(seed, "outside").permutation(len(free))[:count]

@@ -52,12 +52,16 @@ def crop_box(
 
 
 def on_device(
-    images: Tensor, flips: Tensor, device: torch.device, dtype: torch.dtype = torch.float32
+    images: Tensor,
+    flips: Tensor,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    layout: torch.memory_format = torch.channels_last,
 ) -> Tensor:
     """A loader's (N, 3, H, W) uint8 as the network takes it, on `device`.
 
-    Images are flipped where that was drawn, normalised, and laid out channels-last.
+    Images are flipped where that was drawn, normalised, and laid out as `layout` says.
     """
     images, flips = images.to(device, non_blocking=True), flips.to(device, non_blocking=True)
     images = torch.where(flips[:, None, None, None], images.flip(3), images)
-    return normalise(images, dtype).contiguous(memory_format=torch.channels_last)
+    return normalise(images, dtype).contiguous(memory_format=layout)

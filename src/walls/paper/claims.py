@@ -15,10 +15,7 @@ That is: what the paper says, what is found here, the verdict. Intervals of any 
 PROVED for every network, CERTIFIED by construction on these weights, OBSERVED on so many networks
 and images, with tolerance="the verdict". Stages are named as by `dvc stage list`.
 
-`found` holds (Findings in ledger.py): `wall`, metrics/wall.json; `activity`, a row per dataset,
-network, image, class and method with mu (µ in [0, 1], NaN without a map; Table 1 shows 100·µ) and
-mu_raw (without any min-subtraction); `checks` per dataset and network; `predictions` per network;
-`theory`, metrics/theory.json; `networks`, a report of each of notebook 9's; `ten`, ten trainings.
+What the run found, and in which columns: `Findings` in ledger.py.
 """
 
 from functools import partial

@@ -24,11 +24,12 @@ HOLDS, FAILS, INCONCLUSIVE, UNTESTED = "holds", "fails", "inconclusive", "not te
 class Findings:
     """What the run found.
 
-    `wall`: metrics/wall.json; `activity`: long, with dataset, network, image, class, method, mu,
-    mu_raw (`measured` in results.py); `checks`: the cams stages' checks per dataset and network;
-    `predictions`: loop.predict's table per network (masked, masked-1, …, baseline); `theory`:
-    metrics/theory.json; `networks`: runs/networks/networks.json, a report per network; `ten`:
-    benchmarks/ten.csv (networks.ten).
+    `wall`: metrics/wall.json; `activity`, a row per dataset, network, image, class and method with
+    mu (µ in [0, 1], NaN without a map; Table 1 shows 100·µ) and mu_raw (without min-subtraction);
+    `checks`: the cams stages' checks per dataset and network; `predictions`: loop.predict's table
+    per network (masked, masked-1, …, baseline); `theory`: metrics/theory.json; `networks`:
+    runs/networks/networks.json, a report of each of notebook 9's; `ten`: benchmarks/ten.csv
+    (networks.ten).
     """
 
     wall: dict

@@ -7,7 +7,11 @@ function:
 
     @method("MyCAM")
     def my_cam(cut: Cut) -> Tensor:
+        "Σ_v **B**^(v) (Author et al., 2027)."
         return cut.features.sum(1)
+
+What a `Cut` offers: images, features, gradient, logits, targets, score; scores(…) of other images
+and head_scores(…) of other features; graph, for what must differentiate itself.
 
 Symbols: **B** the features, y the target's logit, g = ∂y/∂**B**, GAP the mean over positions.
 """

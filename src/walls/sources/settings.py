@@ -20,13 +20,14 @@ def _or(names: list[str]) -> str:
     return ", ".join(names[:-1]) + f" or {names[-1]}"
 
 
+_ROOTLESS = ", ".join(name for name, kind in SOURCES.items() if kind.root != "needed")
+
+
 class Data(Section):
     """The images to train and validate on."""
 
     name: takes(_or(list(SOURCES)), Annotated[Text, AfterValidator(_known)])
-    root: takes(
-        "the path of a local archive or folder, or null (critters, tiny-imagenet)", Text | None
-    )
+    root: takes(f"the path of a local archive or folder, or null ({_ROOTLESS})", Text | None)
     animals: takes("true for ImageNet's animal classes alone (its first 398), or false", bool) = (
         False
     )

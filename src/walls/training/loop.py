@@ -169,8 +169,7 @@ class Step:
 
     def _gradients(self, images: Tensor, labels: Tensor, flips: Tensor, last: bool) -> Tensor:
         """Add one part's share of the batch's gradient; return its share of the mean loss."""
-        images = transforms.on_device(images, flips, self.device, self.dtype)
-        images = images.contiguous(memory_format=self.layout)
+        images = transforms.on_device(images, flips, self.device, self.dtype, self.layout)
         # The processes' gradients are averaged once a batch, after its last part.
         with nullcontext() if last else self.accelerator.no_sync(self.shared):
             with torch.autocast(
