@@ -5,8 +5,9 @@
     python -m benchmarks.ten --preset smoke --networks 2 --folder FOLDER   a rehearsal
 
 Network k is params.yaml's with seed + k, in all else the same; the images and stacks are made once.
-The first, k = 0, is the run's own first network. Each adds its lines to ten.csv as it ends. A
-killed run goes on at its last stage, and within a training at its last epoch.
+The first ones, k = 0 and train.again, are the run's own, taken from its cache where they are there.
+Each adds its lines to ten.csv as it ends. A killed run goes on at its last stage, and within a
+training at its last epoch.
 """
 
 import argparse
@@ -134,6 +135,8 @@ def main(arguments: list[str]) -> int:
         edit(copy / "params.yaml", {"train.again": list(range(1, given.networks))})
         with contextlib.chdir(copy):
             params.load()
+        # What the run here has trained of the same code and parameters is taken from its cache.
+        call(copy, "dvc", "cache", "dir", "--local", str(paths.root() / ".dvc" / "cache"))
         call(copy, "dvc", "repro", "--single-item", "check")
         for number in left:
             table = run(copy, number)

@@ -1,15 +1,19 @@
 """Why three methods differ from the paper's Table 1: EigenCAM, ScoreCAM and Opti-CAM, one experiment each.
 
     python -m benchmarks.why                        EigenCAM and Opti-CAM on this run's networks
-    python -m benchmarks.why --parts scorecam       six trainings, resumable: hours on two cores
+    python -m benchmarks.why --parts scorecam       six trainings: an hour or two on two cores
     python -m benchmarks.why --images 6 --folder FOLDER      a rehearsal
 
-Writes benchmarks/why.csv, a row per measurement, and the page benchmarks/why.md from it. Reads what the
-stages wall, data, train and stacks left here.
+Writes benchmarks/why.csv, a row per measurement, and the page benchmarks/why.md from it, as each step
+ends; a step that has run of the same sources isn't run again, and a killed training goes on at its last
+epoch. Reads what the stages wall, data, train and stacks left here.
 """
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.measure import activities, hardware
-from benchmarks.spread import sources_commit
+from benchmarks.spread import lines, sources_commit
 from walls.base import params, paths
 from walls.base.progress import track
 from walls.images import stacked
@@ -87,16 +91,16 @@ def score_cam(width: float, batch_norm: bool, pictures: dict[str, Tensor]) -> li
     p = params.load()
     settings = p.model.model_copy(update={"width": width, "batch_norm": batch_norm})
     own = job.job("masked", p.seed, p.image_size, p.data.classes, settings, p.train)
-    history, _ = job.train(own.network, own.train_set, own.val_set, p.train, own.resume)
+    with torch.enable_grad():
+        history, _ = job.train(own.network, own.train_set, own.val_set, p.train, own.resume)
     setting = f"width {width:g}, {'with' if batch_norm else 'without'} batch norm"
     rows = []
-    with torch.no_grad():
-        for dataset, images in pictures.items():
-            maps = saliency_maps(own.network, images, ["ScoreCAM", "GradCAM"])
-            for method, raw in maps.items():
-                mu = activities(own.network, raw, images)
-                row = {"part": "scorecam", "dataset": dataset, "setting": f"{method}, {setting}"}
-                rows.append(row | _spread(mu) | {"top1": 100 * float(history["top1"].iloc[-1])})
+    for dataset, images in pictures.items():
+        maps = saliency_maps(own.network, images, ["ScoreCAM", "GradCAM"], progress=_quiet)
+        for method, raw in maps.items():
+            mu = activities(own.network, raw, images)
+            row = {"part": "scorecam", "dataset": dataset, "setting": f"{method}, {setting}"}
+            rows.append(row | _spread(mu) | {"top1": 100 * float(history["top1"].iloc[-1])})
     return rows
 
 
@@ -209,8 +213,38 @@ def _pictures(count: int) -> dict[str, Tensor]:
     return found
 
 
+def _steps(parts: list[str], images: int | None) -> Iterator[tuple[str, Callable[[], list[dict]]]]:
+    """Name and work of every step of these parts."""
+
+    def pictures(part: str) -> dict[str, Tensor]:
+        return _pictures(images or IMAGES[part])
+
+    def of_eigencam(network: int) -> list[dict]:
+        model = checkpoints.load(paths.weights("masked", network)).eval()
+        found = pictures("eigencam").items()
+        return [row for dataset, shown in found for row in eigencam(model, shown, dataset, network)]
+
+    def of_opticam() -> list[dict]:
+        model = checkpoints.load(paths.weights("masked")).eval()
+        found = pictures("opticam").items()
+        return [row for dataset, shown in found for row in opti_cam(model, shown, dataset)]
+
+    def of_scorecam(width: float, batch_norm: bool) -> list[dict]:
+        return score_cam(width, batch_norm, pictures("scorecam"))
+
+    if "eigencam" in parts:
+        for network in (0, *params.load().train.again):
+            yield f"eigencam {network}", partial(of_eigencam, network)
+    if "opticam" in parts:
+        yield "opticam", of_opticam
+    if "scorecam" in parts:
+        for width, batch_norm in product(WIDTHS, (True, False)):
+            name = f"scorecam {width:g} {'with' if batch_norm else 'without'}"
+            yield name, partial(of_scorecam, width, batch_norm)
+
+
 def main(arguments: list[str]) -> int:
-    """Measure the parts asked for, and write the page of all that are in the table."""
+    """Measure what is left of the parts asked for, and write the page of all that are in the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.why", description=(__doc__ or "").split("\n")[0]
     )
@@ -219,30 +253,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--folder", type=Path, default=HERE, help="where the page goes")
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    file = given.folder / "why.csv"
-    again, rows = params.load().train.again, []
-    with torch.no_grad():
-        if "eigencam" in given.parts:
-            for network in (0, *again):
-                model = checkpoints.load(paths.weights("masked", network)).eval()
-                for dataset, images in _pictures(given.images or IMAGES["eigencam"]).items():
-                    rows += eigencam(model, images, dataset, network)
-        if "opticam" in given.parts:
-            model = checkpoints.load(paths.weights("masked")).eval()
-            for dataset, images in _pictures(given.images or IMAGES["opticam"]).items():
-                rows += opti_cam(model, images, dataset)
-    if "scorecam" in given.parts:
-        for width in WIDTHS:
-            for batch_norm in (True, False):
-                rows += score_cam(width, batch_norm, _pictures(given.images or IMAGES["scorecam"]))
-    table = pd.DataFrame(rows)
-    if file.is_file():
-        before = pd.read_csv(file)
-        table = pd.concat([before[~before["part"].isin(given.parts)], table])
-    table.round(4).to_csv(file, index=False, lineterminator="\n")
-    text = page(table, sources_commit())
-    (given.folder / "why.md").write_text(text, encoding="utf-8")
-    print(text)
+    file, commit = given.folder / "why.csv", sources_commit()
+    for name, work in _steps(given.parts, given.images):
+        table = lines(file, commit)
+        if name in set(table["step"]):
+            continue
+        with torch.no_grad():
+            rows = pd.DataFrame(work()).assign(commit=commit, step=name)
+        table = pd.concat([table, rows]) if len(table) else rows
+        table.round(4).to_csv(file, index=False, lineterminator="\n")
+        (given.folder / "why.md").write_text(page(table, commit), encoding="utf-8")
+        print(f"{name}: in {file}", flush=True)
     return 0
 
 
