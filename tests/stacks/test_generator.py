@@ -388,5 +388,7 @@ def test_a_model_that_does_not_load_is_named(tiny_model, tmp_path, monkeypatch):
         with pytest.raises(ValueError) as error:
             load_pipeline(model)
         assert str(error.value).startswith(f"stacks.model: got {model}, which doesn't load (")
+        reason = str(error.value).split("doesn't load (")[1].split("); takes")[0]
+        assert " " in reason  # a line, not its first word
         assert str(error.value).endswith("of a text-to-image model, its weights in safetensors")
         assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ import gc
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -162,6 +163,21 @@ def test_a_diverging_loss_is_named(images, tmp_path):
     with pytest.raises(ValueError, match=told):
         fit(images, tmp_path, lr=1e30)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_long_epoch_stops_within_fifty_steps_of_the_first_infinite_loss(tmp_path, monkeypatch):
+    """A look at the loss waits for the device: every fifty steps, and at the epoch's end."""
+    images, calls = plain_images(tmp_path), []
+    many = loaders.Images(pd.concat([loaders.read_manifest(tmp_path, "train")] * 15), 128)
+
+    def diverging(logits, labels):
+        calls.append(1)
+        return logits.sum() * (torch.inf if len(calls) == 30 else 0)
+
+    monkeypatch.setattr(loop, "cross_entropy", diverging)
+    with pytest.raises(ValueError, match="from step 30 of epoch 1 on"):
+        fit((many, images[1]), tmp_path / "resume", batch_size=2)
+    assert len(calls) == 50
 
 
 def test_a_loss_that_diverges_later_leaves_the_last_good_epoch(images, tmp_path, monkeypatch):
