@@ -25,3 +25,21 @@ def test_networks_pooled_are_all_their_images():
     rows = [{"mean": p.mean(), "std": p.std(ddof=1), "maps": len(p)} for p in parts]
     whole = np.concatenate(parts)
     assert why._pooled(pd.DataFrame(rows)) == pytest.approx((whole.mean(), whole.std(ddof=1)))
+
+
+def test_scorecams_moves_are_differences_of_means(tmp_path):
+    """Read back as the page reads them: the other parts' rows leave these columns empty."""
+    rows = [
+        {"setting": "ScoreCAM", "dataset": dataset, "width": width, "batch_norm": norm}
+        | {"mean": 20 + 8 * width + (0 if norm else -4 * width) + shift}
+        for width in why.WIDTHS
+        for norm in (True, False)
+        for dataset, shift in (("stack-mix", -1), ("stack-gen", 1))
+    ]
+    file = tmp_path / "why.csv"
+    pd.DataFrame([*rows, {"setting": "as it is"}]).to_csv(file, index=False)
+    table = pd.read_csv(file)
+    told = why._moves(table)
+    assert "-0.5 at width 0.125, -1.0 at width 0.25, -2.0 at width 0.5" in told
+    assert "by +3.0 with batch norm and +1.5 without" in told
+    assert why._moves(table.iloc[:4]) == "2 of 6 trainings so far."
