@@ -18,12 +18,12 @@ SEVERAL = Train(**SETTINGS | {"again": [1]})
 def tree(tmp_path, monkeypatch):
     """A project's folder with both stages' outputs, as far as a training reads them."""
     (tmp_path / "dvc.yaml").touch()
-    monkeypatch.chdir(tmp_path)
     drawn_images(tmp_path / "data" / "set")
     (tmp_path / "runs" / "wall").mkdir(parents=True)
     for which, rows in (("masked", 7), ("baseline", 0)):
         facts = {"wall_rows": rows, "seen_rows": 106 if rows else 128}
         (tmp_path / "runs" / "wall" / f"{which}.json").write_text(json.dumps(facts))
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
