@@ -138,6 +138,15 @@ def test_a_wrong_value_is_named(tmp_path, old, new, message):
     assert message in str(error.value)
 
 
+def test_a_batch_may_hold_every_image(tmp_path):
+    text = TEXT.replace("train_images: 3000", "train_images: 60")
+    assert (
+        load(tmp_path, text.replace("batch_size: 32", "batch_size: 60", 1)).train.batch_size == 60
+    )
+    with pytest.raises(ValueError, match=r"train\.batch_size: got 61; takes up to 60"):
+        load(tmp_path, text.replace("batch_size: 32", "batch_size: 61", 1))
+
+
 def test_animals_of_a_folder_are_nobodys_knowledge(tmp_path):
     text = TEXT.replace("name: critters", "name: folder").replace("root: null", f"root: {tmp_path}")
     text = text.replace("generator: critters", "generator: null")

@@ -81,6 +81,13 @@ def test_every_reader_turns_what_its_source_turns(tmp_path, name, upright):
     assert red_above(mixing(read, zone, 0)(place, 0).make()) is upright
 
 
+def test_images_of_a_manifest_that_says_nothing_are_turned(tmp_path):
+    """As a person who looks at them sees them."""
+    store(tmp_path / "0.jpg", 3)
+    table = pd.DataFrame({"label": [0], "path": [str(tmp_path / "0.jpg")]})
+    assert loaders.Images(table, 96)[0][0][0, 10, 40:80].float().mean() > 200
+
+
 def test_the_set_says_whether_it_is_turned(tmp_path):
     for name in ("a", "b"):
         (tmp_path / "root" / name).mkdir(parents=True)

@@ -41,6 +41,18 @@ def test_the_table_is_each_maps_activity(tiny):
     assert (table[table["method"] == "HiResCAM"]["mu"].dropna() == 0).all()
 
 
+def test_bfloat16_rounds_the_maps_and_float32_does_not(tiny):
+    images = pictures(2)
+    kept, rounded = (
+        evaluation.evaluate(tiny, images, settings(precision=precision), ZONE)[1]["GradCAM"]
+        for precision in ("float32", "bfloat16")
+    )
+    scale = kept.abs().max()
+    raw = saliency_maps(tiny, normalise(images), ["GradCAM"])["GradCAM"]
+    torch.testing.assert_close(kept, raw, rtol=1e-4, atol=1e-6)
+    assert 1e-4 < (rounded - kept).abs().max() / scale < 0.2
+
+
 def test_no_images_give_an_empty_table(tiny):
     table, maps = evaluation.evaluate(
         tiny, torch.empty(0, 3, 0, 0, dtype=torch.uint8), settings(), 54

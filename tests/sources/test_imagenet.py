@@ -94,6 +94,10 @@ def test_imagenets_flat_validation_images_with_the_devkit(tmp_path):
     build(wanted, 0, 224, tmp_path / "set")
     val = loaders.read_manifest(tmp_path / "set", "val")
     assert len(val) == 8 and [grey(path) for path in val["path"]] == val["label"].tolist()
+    for file in list(kit.iterdir()):  # and both files beside val itself
+        file.rename(root / file.name)
+    again = build(wanted, 0, 224, tmp_path / "again")
+    assert again["path"].tolist() == build(wanted, 0, 224, tmp_path / "set")["path"].tolist()
     put(root / "val" / "ILSVRC2012_val_00000009.JPEG", picture())
     refused(tmp_path, r"ILSVRC2012_val_00000009\.JPEG is none of the 8 validation images", wanted)
 

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 from helpers.bad_input import UNREADABLE
-from helpers.photographs import ALL, grey, photograph, picture, refused, settings, tiny
+from helpers.photographs import ALL, WNIDS, grey, photograph, picture, refused, settings, tiny
 from helpers.shared_data import shared
 
 from walls.images import loaders, reading, transforms
@@ -26,6 +26,11 @@ def test_tiny_imagenet(tmp_path, unpacked):
         loaders.read_manifest(tmp_path / "out").rename(columns={"class": "name"}).itertuples()
     ):
         assert row.name == f"animal {grey(row.path)}"
+
+
+def test_a_class_without_words_goes_by_its_wnid(tmp_path):
+    found = imagenet.tiny_imagenet(tiny(tmp_path / "tiny.zip"))
+    assert [found.name(key) for key in (WNIDS[0], "n99999999")] == ["animal 0", "n99999999"]
 
 
 def test_another_seed_samples_other_classes(tmp_path):
@@ -61,7 +66,7 @@ def test_animals_alone(tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"classes": 5}, "data.classes: got 5; takes up to 4"),
+        ({"classes": 5}, "data.classes: got 5; takes up to 4, all the classes of"),
         ({"train_images": 18}, "data.train_images: got 18, 6 a class; .* has 5 of n0"),
         ({"root": "no/such.zip"}, "no/such.zip is no readable zip"),
     ],

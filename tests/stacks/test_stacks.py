@@ -11,6 +11,7 @@ from conftest import ROOT
 from PIL import Image
 from torchvision import transforms
 
+from walls.base.seeds import stream
 from walls.images import loaders, reading, stacked
 from walls.images.loaders import read_manifest
 from walls.images.reading import read_image
@@ -77,6 +78,16 @@ def test_stack_mix_draws_every_place_anew(source):
         if (draw := maker(stacks.Place(i, 0, "tiger"), 0))
     }
     assert len(pairs) > 4
+
+
+def test_a_pair_is_drawn_from_its_seed_place_and_attempt(source):
+    """So that another machine, or another order, cuts the same photographs together."""
+    own = read_manifest(source, "val").query("label == 1")
+    for place, attempt in ((0, 0), (3, 0), (3, 2)):
+        upper, lower = stream(5, "stack-mix", place, attempt).choice(len(own), 2, replace=False)
+        draw = stacks.mixing(own, ZONE, 5)(stacks.Place(place, 1, ""), attempt)
+        for found, number in ((draw.upper, upper), (draw.lower, lower)):
+            assert own["path"].iloc[number].endswith(found)
 
 
 def test_another_wall_moves_the_edge_in_both(source, tmp_path):
