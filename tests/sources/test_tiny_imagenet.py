@@ -68,7 +68,7 @@ def test_animals_alone(tmp_path):
     [
         ({"classes": 5}, "data.classes: got 5; takes up to 4, all the classes of"),
         ({"train_images": 18}, "data.train_images: got 18, 6 a class; .* has 5 of n0"),
-        ({"root": "no/such.zip"}, "no/such.zip is no readable zip"),
+        ({"root": "no/such.zip"}, r"no/such\.zip is no readable zip \(no file\)"),
     ],
 )
 def test_what_tiny_imagenet_cannot_give(tmp_path, changes, message):

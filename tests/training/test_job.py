@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers.training_runs import SETTINGS, drawn_images, equal
 
-from walls.network import certificate
+from walls.network import certificate, checkpoints
 from walls.training import job
 from walls.training.settings import Model, Train
 
@@ -88,3 +88,17 @@ def test_obtained_weights_are_the_trained_ones(tree):
     assert found.resume.is_dir()
     job.finish(found.resume)
     assert not found.resume.exists()
+
+
+def test_weights_from_elsewhere_come_with_an_empty_history(tree):
+    trained = jobs(seed=8).network
+    for which in ("masked", "baseline"):
+        checkpoints.save(trained, tree / "models" / f"{which}.safetensors")
+    found = jobs()
+    assert not equal(found.network, trained)
+    history, record = job.obtain(
+        found.network, "masked", str(tree / "models"), *found[1:3], SEVERAL, found.resume
+    )
+    assert equal(found.network, trained) and not found.resume.exists()
+    assert list(history.columns) == ["epoch", "train_loss", "top1", "top5"] and history.empty
+    assert (record["precision"], record["epochs"], record["images_seen"]) == ("checkpoint", 0, 0)

@@ -158,6 +158,15 @@ def test_logits_that_are_no_numbers_score_nothing(images):
         loop.predict(model, images[1], Train(**SETTINGS))
 
 
+@pytest.mark.parametrize(
+    "flags, found", [("sse4_2 avx512_bf16 amx_tile", "bfloat16"), ("sse4_2 avx2", "float32"), ("", "float32")]
+)  # fmt: skip
+def test_auto_is_what_the_processor_has_in_hardware(monkeypatch, flags, found):
+    monkeypatch.setattr(loop, "_cpu_flags", lambda: flags)
+    assert loop.resolve("auto", torch.device("cpu")) == found
+    assert loop.resolve("float16", torch.device("cpu")) == "float16"
+
+
 def test_a_diverging_loss_is_named(images, tmp_path):
     told = r"^the loss is not finite from step \d+ of epoch 1 on; takes a lower train\.lr$"
     with pytest.raises(ValueError, match=told):
