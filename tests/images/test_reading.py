@@ -51,6 +51,19 @@ def test_photographs_stand_upright(tmp_path, orientation, kind):
     assert (reading.read_image(path, turn=False).float() - expected).abs().mean() > 30
 
 
+def test_a_plain_jpeg_takes_the_faster_decoder(tmp_path, monkeypatch):
+    photograph().save(tmp_path / "plain.jpg", quality=95)
+    photograph().save(tmp_path / "lossless.png")
+    store(tmp_path / "turned.jpg", 3)
+    asked, slower = [], reading.decode
+    monkeypatch.setattr(
+        reading, "decode", lambda path, **rest: asked.append(path.name) or slower(path, **rest)
+    )
+    for file in sorted(tmp_path.iterdir()):
+        reading.read_image(file)
+    assert asked == ["lossless.png", "turned.jpg"]
+
+
 def test_damaged_exif_turns_nothing(tmp_path):
     path = tmp_path / "damaged.jpg"
     photograph().save(path, quality=95, exif=b"Exif\0\0nonsense")

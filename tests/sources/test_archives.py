@@ -59,3 +59,10 @@ def test_an_address_that_does_not_answer(tmp_path):
     ) as error:
         archives.download((tmp_path / "gone.zip").as_uri(), SHA256, 1, tmp_path / "cache" / "x.zip")
     assert "\n" not in str(error.value) and not list((tmp_path / "cache").iterdir())
+
+
+def test_what_an_unpacked_archive_lacks_is_named(tmp_path):
+    (tmp_path / "words.txt").write_text("")
+    tree = archives.open_tree(tmp_path, "words.txt", ())
+    with pytest.raises(ValueError, match=r"words\.csv can't be read \(no file of up to 64 MiB\)$"):
+        tree.read("words.csv")

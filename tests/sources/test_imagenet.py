@@ -61,7 +61,11 @@ def test_imagenets_flat_validation_images_with_wnids_in_their_names(tmp_path):
     assert len(val) == 8 and [grey(path) for path in val["path"]] == val["label"].tolist()
 
 
-def test_imagenets_flat_validation_images_with_the_devkit(tmp_path):
+def two_lines(*_, **__):
+    raise ValueError("the first\nthe second")
+
+
+def test_imagenets_flat_validation_images_with_the_devkit(tmp_path, monkeypatch):
     root = tree(tmp_path / "imagenet", ("train",))
     numbers = flat(root, lambda n, i: f"ILSVRC2012_val_{n:08d}.JPEG")
     wanted = settings("imagenet", root, classes=4, train_images=4, val_images=None)
@@ -82,6 +86,9 @@ def test_imagenets_flat_validation_images_with_the_devkit(tmp_path):
         "meta.mat and ILSVRC2012_validation_ground_truth.txt can't be read together",
         wanted,
     )
+    with monkeypatch.context() as patched:
+        patched.setattr("scipy.io.loadmat", two_lines)
+        refused(tmp_path, r"can't be read together \(ValueError: the first\)$", wanted)
     kinds = [("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O"), ("num_children", "O")]
     savemat(
         kit / "meta.mat",
