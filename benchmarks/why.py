@@ -38,6 +38,8 @@ HERE = Path(__file__).resolve().parent
 CHANNELS = 256  # of the paper's features, more than their 14 × 14 positions
 RATES, STEPS = (0.01, 0.1, 1.0), (10, 50, 200)
 WIDTHS = (0.125, 0.25, 0.5)
+# At params.yaml's rate a network without batch norm stays at chance.
+PLAIN = {"lr": 0.01, "epochs": 10}
 IMAGES = {"eigencam": 100, "opticam": 30, "scorecam": 30}
 
 
@@ -90,9 +92,10 @@ def score_cam(width: float, batch_norm: bool, pictures: dict[str, Tensor]) -> li
     """ScoreCAM's µ×100 on a masked [VGG] of that width, trained as params.yaml says otherwise."""
     p = params.load()
     settings = p.model.model_copy(update={"width": width, "batch_norm": batch_norm})
-    own = job.job("masked", p.seed, p.image_size, p.data.classes, settings, p.train)
+    train = p.train if batch_norm else p.train.model_copy(update=PLAIN)
+    own = job.job("masked", p.seed, p.image_size, p.data.classes, settings, train)
     with torch.enable_grad():
-        history, _ = job.train(own.network, own.train_set, own.val_set, p.train, own.resume)
+        history, _ = job.train(own.network, own.train_set, own.val_set, train, own.resume)
     setting = {
         "width": width,
         "batch_norm": batch_norm,
@@ -195,8 +198,8 @@ def _scorecam_section(own: pd.DataFrame) -> str:
     shown = pd.DataFrame([*rows, paper]).to_markdown(index=False)
     return f"""## ScoreCAM: width and batch norm
 
-The masked network trained anew, as `params.yaml` says but for its width and batch norm, one training each; the first
-{int(own["maps"].max())} images of each dataset:
+The masked network trained anew, one training each, as `params.yaml` says but for its width and batch norm; without batch norm it
+stays at chance at that rate, and takes {PLAIN["epochs"]} epochs at {PLAIN["lr"]}. The first {int(own["maps"].max())} images of each dataset:
 
 {shown}
 
