@@ -13,9 +13,9 @@ from helpers.pages_of_results import ARTIFACT, PRESETS, README, YOURS, block, ce
 
 from walls.network import architecture, geometry
 from walls.pipeline import stages
-from walls.project import documents, estimates
+from walls.project import blocks, documents, estimates
 from walls.saliency import methods
-from walls.sources import imagenet
+from walls.sources import imagenet, packaged
 
 
 @pytest.mark.parametrize("name", documents.DOCUMENTS)
@@ -104,6 +104,44 @@ def test_the_first_table_is_the_paper_ours_and_a_network_in_use():
     assert cells(shown, "uniform map")[3:] == [uniform, uniform]
 
 
+def test_the_limits_name_what_is_not_settled_and_what_the_controls_say():
+    """Verdict by verdict; GradCAM's four controls behind the wall; pairs that aren't mirrored."""
+    verdicts, control, pairs = block(README, "limits").splitlines()
+    found = committed("claims")
+    for claim in found:
+        method, lit, _ = claim["claim"].partition(" highlights the dead zone")
+        name = rf"with .*\b{re.escape(method)}[,;.]" if lit else re.escape(claim["claim"])
+        assert bool(re.search(name, verdicts)) == (claim["verdict"] == "inconclusive"), claim["id"]
+    assert (
+        f"{sum(claim['verdict'] == 'holds' for claim in found)} of {len(found)} claims" in verdicts
+    )
+    table = pd.read_csv(ROOT / "figures" / "control.csv")
+    own = table.query("dataset == 'stack-mix' and method == 'GradCAM'")["mean"]
+    assert re.findall(r"(\d+\.\d) with", control) == [f"{mean:.1f}" for mean in own]
+    gap = own.iloc[0] - own.iloc[1]
+    assert re.search(rf"makes {gap:.1f} \[", control)
+    report = committed("networks", ROOT / "showcase" / "imagenet")["stacked"]["efficientnet-lite0"]
+    means = {(row["method"], row["control"]): row["mean"] for row in report["activity"]}
+    for method in ("GradCAM", "XGradCAM", "AblationCAM", "ScoreCAM"):
+        same, another = (means[method, control] for control in ("same class", "another class"))
+        assert re.search(rf" {method} {same:.1f} / {another:.1f}[,.]", pairs)
+
+
+def test_most_packaged_photographs_are_alone_of_their_class():
+    """As the limits say."""
+    labels = [packaged.NAME.fullmatch(file.name)[2] for file in packaged.files()]
+    alone = [label for label in labels if labels.count(label) == 1]
+    assert len(labels) == 20 and len(alone) == 18
+
+
+def test_the_worst_of_ten_trainings_is_told():
+    each = pd.read_csv(ROOT / "benchmarks" / "ten.csv").groupby("network")["top1"].first()
+    baseline = 100 * committed("train")["baseline"]["top1"]
+    told = block(ARTIFACT, "ten")
+    assert f"Of {len(each)} masked networks" in told and f"the worst has {min(each):.1f}%" in told
+    assert f") {sum(top1 >= baseline - 10 for top1 in each)} lose at most 10 points" in told
+
+
 def test_every_claim_has_its_stages_and_its_verdict():
     known = set(stages.every(ROOT)) | set(stages.definitions(ROOT))
     rows, claims = block(ARTIFACT, "claims").splitlines()[2:], committed("claims")
@@ -123,13 +161,13 @@ def test_a_new_claim_wants_its_stages(tmp_path):
         json.dumps([committed("claims")[0] | {"id": "pigs"}])
     )
     with pytest.raises(ValueError, match="claims: got pigs"):
-        documents.claims(tmp_path)
+        blocks.claims(tmp_path)
 
 
 def test_presets_are_all_there_and_estimated_by_hand():
     shown = block(PRESETS, "presets")
-    assert {path.stem for path in (ROOT / "presets").iterdir()} == set(documents.PRESETS)
-    assert all(f"(../presets/{name}.yaml)" in shown for name in documents.PRESETS)
+    assert {path.stem for path in (ROOT / "presets").iterdir()} == set(blocks.PRESETS)
+    assert all(f"(../presets/{name}.yaml)" in shown for name in blocks.PRESETS)
     imagenet = estimates.read(ROOT / "presets" / "imagenet.yaml")
     need = estimates.needs(imagenet)
     assert need.passes == 2 * 90 * 1_281_167
@@ -185,7 +223,7 @@ def test_the_numbers_outside_of_blocks():
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert params["model"]["width"] == 1 / 8 and "a VGG16 an eighth as wide" in text
     size = f"downloaded ({imagenet.TINY_BYTES / 1e6:.0f} MB)"
-    assert size in documents.PRESETS["tiny-imagenet"][1]
+    assert size in blocks.PRESETS["tiny-imagenet"][1]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert (
         project["requires-python"] == ">=3.11"

@@ -2,7 +2,7 @@
 
 from walls.base import paths
 from walls.pipeline import log
-from walls.project.documents import dead_zone_words, headlines, metrics, verdicts_words
+from walls.project.blocks import dead_zone_words, headlines, metrics, verdicts_words
 
 
 def show() -> None:
