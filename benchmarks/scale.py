@@ -9,8 +9,8 @@ drawn animals, 2,000 of them, which make 398,000 pairs; the network is the defau
 VGG16's width, with fresh weights: what a map costs doesn't depend on their values. Both steps run
 in processes of their own, each in one call for all images, looked at from outside once a second.
 The evaluation is killed (SIGKILL) half-way and started again; some of its images are computed anew
-in a fresh process and compared. Last, every method is timed at the paper's width, and the page
-reckons what all of ImageNet's validation images would take.
+in a fresh process and compared. Last, the page reckons what all of ImageNet's validation images
+would take, from the paces in cams.csv and gpu.csv.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -29,15 +28,13 @@ import psutil
 import torch
 from scipy import stats
 
-from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS, Whole, ours
-from benchmarks.measure import clocked, hardware, quartiles
+from benchmarks.cams import DEVICE, GEOMETRIES, GRADIENT, VERSIONS
+from benchmarks.measure import hardware
 from walls.base import files, paths
 from walls.figures import style
 from walls.images import loaders, stacked
 from walls.network import architecture, classifier
-from walls.project import estimates
 from walls.saliency import evaluation
-from walls.saliency.methods import CAMS, COSTLY, PIXELS
 from walls.saliency.settings import Cams
 from walls.sources import manifest
 from walls.sources.settings import Data
@@ -45,7 +42,6 @@ from walls.stacks import build as stacks
 from walls.stacks.settings import Stacks
 
 HERE = Path(__file__).resolve().parent
-METHODS = [*CAMS, *PIXELS]  # those that take [VGG]
 SIZE, SEED = 224, 0
 PHOTOGRAPHS = 2000  # validation images to cut stacked ones from
 AGAIN = 512  # stacked images that are computed once more
@@ -53,9 +49,9 @@ SETTINGS = Cams(
     methods=GRADIENT, batch_size=32, precision="float32", opticam_steps=1, opticam_lr=0.1
 )
 IMAGENET, GPUS = 50_000, (1, 8, 64)
-GPU = 100e12  # operations a second that a GPU is taken to sustain in the plan
 # Seconds until a process has loaded torch and its network, a GPU's first kernels mostly: assumed.
 STARTING = 30
+READER = "loader, photographs, JPEG, 500 × 375"  # in gpu.csv
 
 
 def network() -> classifier.Classifier:
@@ -176,62 +172,39 @@ def again(folder: Path, images: int) -> int:
     return fresh["image"].nunique()
 
 
-def speeds(methods: list[str], times: int = 3) -> pd.DataFrame:
-    """Every method's seconds per image at the paper's width (long: method, seconds)."""
-    model = architecture.seeded(SEED, **GEOMETRIES["paper"]).eval().to(DEVICE)
-    whole = Whole(model)
-    random = torch.Generator().manual_seed(SEED)
+def plan() -> str:
+    """Minutes of Table 1's methods on ImageNet's validation images on 1, 8 and 64 GPUs, as a table."""
+    cores = pd.read_csv(HERE / "cams.csv").query("geometry == 'paper'")
+    gpu = pd.read_csv(HERE / "gpu.csv")
+    read = 1 / gpu[(gpu["subject"] == READER) & (gpu["setting"] == "1 workers")]["median"].iloc[0]
+    own = gpu[(gpu["setting"] == "the paper's geometry") & (gpu["what"] == "ours")]
+    paces = (own.set_index("subject")["median"] / 1000).to_dict()
+    seconds = {name: cores[cores["methods"] == name]["ours"].median() for name in paces}
+    for found in (paces, seconds):
+        found["all of them"] = sum(found.values())
     rows = []
-    for number in range(times + 1):
-        images = torch.randn(2, 3, SIZE, SIZE, generator=random).to(DEVICE)
-        for name in methods:
-            some = images[:1] if name in COSTLY else images
-            if number or len(some) > 1:  # these take long enough to need no warm-up
-                work = partial(ours, [name], model, some)
-                seconds = clocked(work, DEVICE) / len(some)
-                rows.append({"method": name, "seconds": seconds, "number": number})
-        with torch.no_grad():
-            seconds = clocked(partial(whole, images), DEVICE) / len(images)
-        rows.append({"method": "forward pass", "seconds": seconds, "number": number})
-    return pd.DataFrame(rows).query("number > 0").drop(columns="number")
-
-
-def reading(folder: Path) -> float:
-    """Seconds to read and fit one of the stacked images, on one core."""
-    _, pictures = stacked.read(folder / "stacks", "stack-mix", SIZE)
-    return clocked(lambda: pictures[:200], torch.device("cpu")) / 200
-
-
-def plan(measured: pd.DataFrame, read: float) -> str:
-    """Minutes of every method on ImageNet's validation images on 1, 8 and 64 GPUs, as a table."""
-    with torch.device("meta"):
-        baseline = architecture.vgg(**GEOMETRIES["paper"] | {"wall_rows": 0})
-    forward = estimates.operations(baseline.eval(), SIZE)
-    medians = measured.groupby("method", sort=False)["seconds"].median()
-    pace = forward / medians["forward pass"]
-    every, rows = sum(medians.drop("forward pass")), []
-    for name, seconds in [*medians.drop("forward pass").items(), ("all of them", every)]:
-        on_gpu = seconds * pace / GPU + read
-        spread = f"{every:.1f}"
-        if name in medians:
-            spread = quartiles(measured.loc[measured["method"] == name, "seconds"], 2)
+    for name, pace in paces.items():
         row = {
-            "method": name,
-            "two cores, s an image": spread,
-            "operations, 10⁹ an image": f"{seconds * pace / 1e9:,.0f}",
+            "methods": name,
+            "two cores, s an image": f"{seconds[name]:.2f}",
+            "one H200, ms an image": f"{1000 * pace:.1f}",
         }
         for n in GPUS:
-            row[f"{n} × GPU, min"] = f"{(STARTING + IMAGENET / n * on_gpu) / 60:,.1f}"
+            row[f"{n} × H200, min"] = f"{(STARTING + IMAGENET / n * (pace + read)) / 60:,.1f}"
         rows.append(row)
-    return f"""{markdown(rows)}
+    costly = 100 * sum(paces[name] for name in ("ScoreCAM", "Opti-CAM")) / paces["all of them"]
+    return f"""{IMAGENET:,} images, Table 1's methods, VGG16 at its whole width, float32.
 
-The two cores sustain {pace / 1e9:,.0f} · 10⁹ operations a second in the forward pass ({forward / 1e9:.1f} · 10⁹ in
-{medians["forward pass"]:.2f} s). A GPU is taken to sustain {GPU / 1e12:.0f} · 10¹² on the same work, and
-{STARTING} s to start: both are assumptions, nothing was measured on one. Before an image is computed it is read, in
-{1000 * read:.1f} ms of one core (measured); all of them together read it once."""
+{markdown(rows)}
+
+The gradient family: {", ".join(GRADIENT)}, in one call. Paces: medians of
+[cams.md](cams.md) on two cores and of [gpu.md](gpu.md) on one H200, each measured in one run, on one or two images at a time.
+Before an image is computed it is read, in {1000 * read:.1f} ms of one process (a JPEG of 500 × 375, measured there); all of them
+together read it once. Two things are assumed: {STARTING} s to start, and that several GPUs share the images evenly.
+ScoreCAM and Opti-CAM are {costly:.0f}% of the cost on a GPU."""
 
 
-def page(table: pd.DataFrame, same: int, measured: pd.DataFrame, read: float, images: int) -> str:
+def page(table: pd.DataFrame, same: int, images: int) -> str:
     """The committed page."""
     result, activities = len(GRADIENT) * 14 * 14 * 4, len(GRADIENT) * 2 * 8
     rows = []
@@ -271,10 +244,7 @@ computed in a fresh process without them, have the same maps and activities to t
 
 ## All of ImageNet's validation images, on paper
 
-{IMAGENET:,} images, every method there is, VGG16 at its whole width, float32; the seconds on two cores are measured, median
-and quartiles of three.
-
-{plan(measured, read)}
+{plan()}
 
 {how()}
 """
@@ -282,13 +252,12 @@ and quartiles of three.
 
 def how() -> str:
     """The command, and what it does."""
-    kept = IMAGENET * len(METHODS) * 14 * 14 * 4 / 1e9
+    kept = IMAGENET * (len(GRADIENT) + 4) * 14 * 14 * 4 / 1e9
     return f"""How: `accelerate launch --num_processes N -m walls evaluate stack-mix`, a process a GPU, after `dvc repro train stacks` with
 the images in `stacks.mix_dir`. Each process computes every n-th batch and keeps it in `.resume/`, in a file named after its
 pixels, the weights, the settings, the code and the machine (torch, threads, device): where one dies the others stop, and the
 same command goes on. In the end the first one's `.resume/` holds all maps and activities, where the next `dvc repro` finds
-them ({kept:.1f} GB; the batches' files as much). Opti-CAM and ScoreCAM are nearly all of the cost:
-without them one GPU will do. From 64 GPUs on it is the start and the reading that count."""
+them ({kept:.1f} GB; the batches' files as much)."""
 
 
 def plot(table: pd.DataFrame) -> None:
@@ -339,15 +308,13 @@ def main(arguments: list[str]) -> int:
         "--images",
         type=int,
         default=50_000,
-        help="stacked images; fewer for a rehearsal, without costly methods",
+        help="stacked images; fewer for a rehearsal, printed",
     )
     images = parser.parse_args(arguments).images
     shutil.rmtree(folder, ignore_errors=True)
     table, same = run(folder, images)
-    rehearsal, cheap = images < 50_000, [name for name in METHODS if name not in COSTLY]
-    measured = speeds(cheap, times=1) if rehearsal else speeds(METHODS)
-    said = page(table, same, measured, reading(folder), images)
-    if rehearsal:
+    said = page(table, same, images)
+    if images < 50_000:
         print(said)
     else:
         files.write_csv(table, HERE / "scale.csv", digits=3)
