@@ -175,7 +175,7 @@ def sources_commit() -> str:
 
 
 def lines(file: Path, commit: str) -> pd.DataFrame:
-    """The settings, or networks, that have run of this commit."""
+    """The settings, networks or steps that have run of this commit."""
     if not file.is_file():
         return pd.DataFrame(columns=["commit", "setting", "network", "step"])
     return pd.read_csv(file, dtype={"weights": str}).query("commit == @commit")

@@ -137,11 +137,9 @@ def _eigencam_section(own: pd.DataFrame) -> str:
     for dataset in PAPER_TABLE:
         for setting in own["setting"].unique():
             part = own[(own["dataset"] == dataset) & (own["setting"] == setting)]
-            mean, std = _pooled(part)
             away = f"{part['away'].mean():.0f}%"
-            rows.append([dataset.upper(), setting, f"{mean:.1f} ± {std:.1f}", away])
-        mean, std = PAPER_TABLE[dataset]["EigenCAM"]
-        rows.append([dataset.upper(), "the paper", f"{mean:.1f} ± {std:.1f}", ""])
+            rows.append([dataset.upper(), setting, _cell(*_pooled(part)), away])
+        rows.append([dataset.upper(), "the paper", _cell(*PAPER_TABLE[dataset]["EigenCAM"]), ""])
     shown = pd.DataFrame(rows, columns=["dataset", "features", "EigenCAM", "away"])
     return f"""## EigenCAM: a sign that the shape of a matrix decides
 
@@ -162,7 +160,7 @@ def _opticam_section(own: pd.DataFrame) -> str:
         row = [setting]
         for dataset in PAPER_TABLE:
             one = own[(own["dataset"] == dataset) & (own["setting"] == setting)].iloc[0]
-            row += [f"{one['mean']:.1f} ± {one['std']:.1f}", f"{one['drop']:.1f}"]
+            row += [_cell(one["mean"], one["std"]), f"{one['drop']:.1f}"]
         rows.append(row)
     columns = ["setting"]
     for dataset in PAPER_TABLE:
@@ -184,17 +182,17 @@ The paper has {PAPER_TABLE["stack-mix"]["Opti-CAM"][0]} and {PAPER_TABLE["stack-
 
 def _scorecam_section(own: pd.DataFrame) -> str:
     rows = []
+    paper = {"width": "1 (the paper)", "batch norm": "no", "top-1 (%)": ""}
+    columns = list(product(("ScoreCAM", "GradCAM"), PAPER_TABLE))
     for (width, norm), part in own.groupby(["width", "batch_norm"], sort=False):
         row = {"width": f"{width:g}", "batch norm": "yes" if norm else "no"}
         row["top-1 (%)"] = f"{part['top1'].iloc[0]:.1f}"
-        for method, dataset in product(("ScoreCAM", "GradCAM"), PAPER_TABLE):
+        for method, dataset in columns:
             one = part[(part["setting"] == method) & (part["dataset"] == dataset)].iloc[0]
-            row[f"{method}, {dataset.upper()}"] = f"{one['mean']:.1f} ± {one['std']:.1f}"
+            row[f"{method}, {dataset.upper()}"] = _cell(one["mean"], one["std"])
         rows.append(row)
-    paper = {"width": "1 (the paper)", "batch norm": "no", "top-1 (%)": ""}
-    for method, dataset in product(("ScoreCAM", "GradCAM"), PAPER_TABLE):
-        mean, std = PAPER_TABLE[dataset][method]
-        paper[f"{method}, {dataset.upper()}"] = f"{mean:.1f} ± {std:.1f}"
+    for method, dataset in columns:
+        paper[f"{method}, {dataset.upper()}"] = _cell(*PAPER_TABLE[dataset][method])
     shown = pd.DataFrame([*rows, paper]).to_markdown(index=False)
     return f"""## ScoreCAM: width and batch norm
 
@@ -222,6 +220,10 @@ def _moves(own: pd.DataFrame) -> str:
         f"{wider[True]:+.1f} with batch norm and {wider[False]:+.1f} without. By chance alone two trainings differ by\n"
         "several points (the standard deviation over ten trainings stands in [ten.md](ten.md))."
     )
+
+
+def _cell(mean: float, std: float) -> str:
+    return f"{mean:.1f} ± {std:.1f}"
 
 
 def _spread(mu: Tensor) -> dict:
@@ -257,24 +259,20 @@ def _steps(parts: list[str], images: int | None) -> Iterator[tuple[str, Callable
     def pictures(part: str) -> dict[str, Tensor]:
         return _pictures(images or IMAGES[part])
 
-    def of_eigencam(network: int) -> list[dict]:
+    def on_both(part: str, network: int, measure: Callable[..., list[dict]]) -> list[dict]:
         model = checkpoints.load(paths.weights("masked", network)).eval()
-        found = pictures("eigencam").items()
-        return [row for dataset, shown in found for row in eigencam(model, shown, dataset, network)]
-
-    def of_opticam() -> list[dict]:
-        model = checkpoints.load(paths.weights("masked")).eval()
-        found = pictures("opticam").items()
-        return [row for dataset, shown in found for row in opti_cam(model, shown, dataset)]
+        found = pictures(part).items()
+        return [row for dataset, shown in found for row in measure(model, shown, dataset)]
 
     def of_scorecam(width: float, batch_norm: bool) -> list[dict]:
         return score_cam(width, batch_norm, pictures("scorecam"))
 
     if "eigencam" in parts:
         for network in (0, *params.load().train.again):
-            yield f"eigencam {network}", partial(of_eigencam, network)
+            measure = partial(eigencam, network=network)
+            yield f"eigencam {network}", partial(on_both, "eigencam", network, measure)
     if "opticam" in parts:
-        yield "opticam", of_opticam
+        yield "opticam", partial(on_both, "opticam", 0, opti_cam)
     if "scorecam" in parts:
         for width, batch_norm in product(WIDTHS, (True, False)):
             name = f"scorecam {width:g} {'with' if batch_norm else 'without'}"
@@ -300,9 +298,15 @@ def main(arguments: list[str]) -> int:
             rows = pd.DataFrame(work()).assign(commit=commit, step=name)
         table = pd.concat([table, rows]) if len(table) else rows
         table.round(4).to_csv(file, index=False, lineterminator="\n")
-        (given.folder / "why.md").write_text(page(table, commit), encoding="utf-8")
+        _write(table, commit, given.folder)
         print(f"{name}: in {file}", flush=True)
+    # Once more where nothing was left to measure: the page's words may have changed.
+    _write(lines(file, commit), commit, given.folder)
     return 0
+
+
+def _write(table: pd.DataFrame, commit: str, folder: Path) -> None:
+    (folder / "why.md").write_text(page(table, commit), encoding="utf-8")
 
 
 if __name__ == "__main__":
