@@ -265,7 +265,7 @@ def page(measured: pd.DataFrame, rounding: dict[str, dict], gigabytes: float) ->
         cells.append("" if math.isnan(maps) else f"{maps:.0e}")
         rows.append(f"| {' | '.join([geometry, methods, peer, str(len(group)), *cells])} |")
     at_once = ", ".join(f"{group} {n}" for group, n in IMAGES.items())
-    geometries = "; ".join(f"{name}: {network}" for name, network in GEOMETRIES.items())
+    geometries = pd.DataFrame(GEOMETRIES).T.rename_axis("geometry").to_markdown()
     gains = []
     for geometry, gain in rounding.items():
         said = ", ".join(f"{name} {value:.2f}" for name, value in gain.items())
@@ -283,10 +283,13 @@ ratio is library / ours, per repetition. Made by `python -m benchmarks.cams`.
 | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |
 {table}
 
-Images at once: {at_once}; Table 1's eight 1.
-Geometries: {geometries}, 224×224 pixels, random weights, noise; {cams_real.NAME}: its ImageNet weights behind
-`walls.behind`, two photographs stacked to 448×224, the libraries on `model.layer`; one map at once of
-AblationCAM and ScoreCAM, two of the others.
+Geometries of [VGG], with random weights, on noise of 224×224 pixels:
+
+{geometries}
+
+{cams_real.NAME}: its ImageNet weights behind `walls.behind`, two photographs stacked to 448×224, the libraries on `model.layer`; one
+map at once of AblationCAM and ScoreCAM, two of the others. [VGG]'s images at once: {at_once}; Table 1's eight 1.
+
 The gradient family: {", ".join(GRADIENT)}; the library runs forward and backward for each.
 GradCAM alone stands beside the family: a user who wants one map gains less than one who compares methods.
 AblationCAM: with the target layer that GradCAM takes, as in the library's examples, and so most users' way; in

@@ -167,7 +167,11 @@ def page(start: pd.DataFrame, table: pd.DataFrame, same: bool, images: int, comm
         f"{dataset.upper()}: {gradcam[dataset, first]:.1f} before training, {gradcam[dataset, last]:.1f} after"
         for dataset in PAPER_TABLE
     )
-    weights = "are" if same else "are **not**"
+    weights = (
+        "are those of that commit's run, bit for bit: looking changed nothing."
+        if same
+        else "are **not** those of that commit's run."
+    )
     return f"""# From initialisation to convergence
 
 `python -m benchmarks.convergence` of {commit[:7]} on {hardware(torch.device("cpu"), f"torch {torch.__version__}")}.
@@ -180,7 +184,7 @@ over {int(start["maps"].max())} networks by its number of filters; dashed, µ of
 Middle and right: the masked [VGG] while it trains, mean over {images} images.*
 
 GradCAM, mean µ×100 ({images} images). {ends}. So the wall is seen through from the first moment; training takes some of it away, and leaves the rest.
-The weights at the end {weights} those of the committed run, bit for bit: looking changed nothing.
+The weights at the end {weights}
 
 {shown.to_markdown(index=False)}
 

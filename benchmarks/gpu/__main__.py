@@ -1,12 +1,17 @@
-"""This project on a GPU, measured: python -m benchmarks.gpu --out DIR
+"""This project on a GPU, measured.
 
-python -m benchmarks.gpu --out DIR --minutes 8 --archive FILE --photographs DIR     on the machine
-with the GPU python -m benchmarks.gpu --out DIR --tiny                                           a
-rehearsal on a processor, minutes python -m benchmarks.gpu --make-archive SOURCE TARGET --megabytes
-40                what --archive takes python -m benchmarks.gpu --make-photographs SOURCE TARGET
-ARCHIVE                   what --photographs takes python -m benchmarks.gpu --page DIR
-gpu.md and gpu.csv from a run python -m benchmarks.gpu --showcase DIR
-showcase/tiny-imagenet-gpu from a run
+python -m benchmarks.gpu --out DIR --minutes 8 --archive FILE --photographs DIR
+                                    on the machine with the GPU
+python -m benchmarks.gpu --out DIR --tiny
+                                    a rehearsal on a processor, minutes
+python -m benchmarks.gpu --make-archive SOURCE TARGET --megabytes 40
+                                    what --archive takes
+python -m benchmarks.gpu --make-photographs SOURCE TARGET ARCHIVE
+                                    what --photographs takes
+python -m benchmarks.gpu --page DIR
+                                    gpu.md and gpu.csv from a run
+python -m benchmarks.gpu --showcase DIR
+                                    showcase/tiny-imagenet-gpu from a run
 """
 
 import argparse

@@ -205,7 +205,7 @@ def steps_text(found: dict, table: pd.DataFrame) -> list[str]:
         )
         lines += [
             "",
-            f"At least {GOAL} times the plain loop, as meant: {reached or 'not measured'}.",
+            f"The aim, {GOAL} times the plain loop, is reached: {reached or 'not measured'}.",
             "",
         ]
     if b.get("loader"):
@@ -308,7 +308,12 @@ def missing(found: dict, letter: str) -> list[str]:
     errors = found[rows.FILES[letter]].get("errors", {})
     if letter == "c":
         errors = errors | rows.too_few(found)
-    return said + [f"Not measured: {what}: {why}." for what, why in errors.items()]
+    return said + [f"Not measured: {what}: {reason(why)}." for what, why in errors.items()]
+
+
+def reason(error: str) -> str:
+    """An error as a reader is told it: that its time ran out is none of the code."""
+    return re.sub(r"^OutOfTime: its (\d+) s are over.*", r"the \1 s meant for it were over", error)
 
 
 def cell(row: object, digits: int) -> str:

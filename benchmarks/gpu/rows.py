@@ -138,7 +138,7 @@ def too_few(found: dict) -> dict[str, str]:
     turns = pd.DataFrame(found["maps"].get("turns", []), columns=["geometry", "methods"])
     counts = turns.groupby(["geometry", "methods"], sort=False).size()
     return {
-        f"{geometry}, {methods}": f"{n} turns, fewer than {LEAST}"
+        f"{geometry}, {methods}": f"repetitions: {n}, fewer than {LEAST}"
         for (geometry, methods), n in counts.items()
         if n < LEAST
     }

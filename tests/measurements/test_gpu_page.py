@@ -147,7 +147,10 @@ def left(tmp_path_factory):
             "networks": {"N": {"opticam_steps": 50}},
             "sealed": [{"network": "N"} | sealed],
             "maps": compared,
-            "errors": {"FEM on the device": "RuntimeError: no"},
+            "errors": {
+                "FEM on the device": "RuntimeError: no",
+                "compiled": "OutOfTime: its 39 s are over (run.py, line 136)",
+            },
         },
         "steps": {
             "network": {"width": 1.0},
@@ -195,7 +198,7 @@ def test_the_page_says_what_the_run_left(left, tmp_path):
     assert "| bfloat16 | ours | 5 | 2560 [2560, 2560] | 2.0 |" in text
     assert (
         "| bfloat16 | ours / plain | 5 | 1.50 [1.50, 1.50] |" in text
-        and "as meant: bfloat16 yes." in text
+        and "is reached: bfloat16 yes." in text
     )
     assert "| bfloat16 | ours / plain, channels-last | 5 | 1.25 [1.25, 1.25] |" in text
     assert (
@@ -205,6 +208,7 @@ def test_the_page_says_what_the_run_left(left, tmp_path):
     assert (
         "Broken off: ValueError: no peer." in text
         and "Not measured: FEM on the device: RuntimeError: no." in text
+        and "Not measured: compiled: the 39 s meant for it were over." in text
     )
     assert "the trained one of part d | bfloat16" in text and "rehearsal" not in text
     rows = list(csv.DictReader(values.open()))

@@ -9,6 +9,7 @@ import zipfile
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from conftest import ROOT
 from PIL import Image
 
@@ -53,6 +54,20 @@ def test_todays_code_takes_its_parameters(folder):
         absent = ("isn't there", "is no folder", "takes packaged, or a folder of photographs")
         wrong = str(error).splitlines()
         assert [line for line in wrong if not any(words in line for words in absent)] == []
+
+
+def test_dvc_finds_every_value_that_it_looks_up(folder):
+    """Where a key is missing `dvc repro` stops, though the code would take its default."""
+    values, pipeline = params.read(folder / "params.yaml"), (ROOT / "dvc.yaml").read_text()
+    keys = re.findall(r"\$\{((?!item)[\w.]+)\}", pipeline)
+    for stage in yaml.safe_load(pipeline)["stages"].values():
+        keys += (stage.get("do") or stage).get("params", [])
+    assert "train.again" in keys
+    for key in keys:
+        found = values
+        for part in key.split("."):
+            assert part in found, key
+            found = found[part]
 
 
 def test_its_page_says_what_its_files_say(folder):
