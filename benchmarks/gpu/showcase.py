@@ -275,7 +275,16 @@ def control_table(compared: pd.DataFrame, measured: dict[str, pd.DataFrame], ima
         cells = [f"{r[kind]:.1f}" for kind in kinds]
         beyond = f"{r['beyond']:+.1f} [{r['beyond_low']:+.1f}, {r['beyond_high']:+.1f}]"
         lines.append(f"| {r['method']} | {' | '.join([*cells, beyond])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", object_seen(compared)])
+
+
+def object_seen(compared: pd.DataFrame) -> str:
+    """Of which methods the hidden object makes a difference that its interval tells from none."""
+    apart = (compared["beyond_low"] > 0) | (compared["beyond_high"] < 0)
+    names = ", ".join(compared["method"][apart])
+    if not names:
+        return "Every interval holds 0: these images show no effect of the hidden object's class."
+    return f"Intervals without 0, so that the hidden object's class has an effect: {names}."
 
 
 def same_prediction(d: dict) -> str:

@@ -13,6 +13,7 @@ import yaml
 from conftest import ROOT
 from PIL import Image
 
+from benchmarks.gpu.showcase import object_seen
 from walls.base import params
 from walls.project import documents
 from walls.saliency import methods as registry
@@ -80,6 +81,16 @@ def test_its_page_says_what_its_files_say(folder):
         assert f"{which} {100 * train[which]['top1']:.1f}%" in text
     assert f"{used['train']['epochs']} epochs" in text
     assert f"{used['data']['classes']} classes" in text
+
+
+def test_the_gpu_page_says_whether_the_hidden_object_has_an_effect():
+    """By the committed intervals; and of made-up ones, whose answer is known."""
+    gpu = ROOT / "showcase" / "tiny-imagenet-gpu"
+    told = object_seen(pd.read_csv(gpu / "figures" / "control.csv"))
+    assert told in (gpu / "README.md").read_text() and told.startswith("Every interval holds 0")
+    rows = [("A", -1.0, 2.0), ("B", 0.1, 2.0), ("C", -3.0, -0.1), ("D", 0.0, 0.0)]
+    made = pd.DataFrame(rows, columns=["method", "beyond_low", "beyond_high"])
+    assert object_seen(made).endswith(": B, C.")
 
 
 def test_it_is_at_the_papers_geometry_and_knows_its_classes(folder):
