@@ -216,7 +216,7 @@ def _moves(own: pd.DataFrame) -> str:
     score = own[own["setting"] == "ScoreCAM"]
     means = score.pivot_table(index="width", columns="batch_norm", values="mean")
     if means.shape != (len(WIDTHS), 2) or means.isna().any(axis=None):
-        return f"{len(means.stack())} of {2 * len(WIDTHS)} trainings so far."
+        return f"{means.count().sum()} of {2 * len(WIDTHS)} trainings so far."
     without = ", ".join(
         f"{change:+.1f} at width {width:g}"
         for width, change in (means[False] - means[True]).items()

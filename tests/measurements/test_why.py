@@ -43,3 +43,4 @@ def test_scorecams_moves_are_differences_of_means(tmp_path):
     assert "-0.5 at width 0.125, -1.0 at width 0.25, -2.0 at width 0.5" in told
     assert "by +3.0 with batch norm and +1.5 without" in told
     assert why._moves(table.iloc[:4]) == "2 of 6 trainings so far."
+    assert why._moves(table.iloc[:6]) == "3 of 6 trainings so far."

@@ -24,9 +24,10 @@ def test_the_papers_own_table_agrees_with_itself():
     means = {method: mean for method, (mean, _) in PAPER_TABLE["stack-mix"].items()}
     found = agreement(table(means), "stack-mix")
     assert found.rank == pytest.approx(1) and found.rank_unproved == pytest.approx(1)
-    assert (found.table[["difference", "spreads", "errors"]] == 0).all().all()
+    assert (found.table[["difference", "spreads", "intervals"]] == 0).all().all()
     assert list(found.table["method"]) == list(means)
-    assert found.sentence().endswith("beyond: none.")
+    assert found.sentence().endswith("is not (in half intervals): no method.")
+    assert found.chance == pytest.approx(2 / math.factorial(7))  # this order and its reverse
 
 
 def test_distances_and_ranks_by_hand():
@@ -38,12 +39,16 @@ def test_distances_and_ranks_by_hand():
     assert list(own.index) == ["GradCAM", "ScoreCAM", "EigenCAM"]
     assert own.loc["GradCAM", "difference"] == pytest.approx(-10)
     assert own.loc["GradCAM", "spreads"] == pytest.approx(-10 / math.hypot(6, 13.4))
-    assert own.loc["GradCAM", "errors"] == pytest.approx(-10 / math.hypot(1.5, 1.34))
+    half = math.hypot(1.5, 1.34) * NORMAL
+    assert own.loc["GradCAM", "intervals"] == pytest.approx(-10 / half)
     assert own.loc["ScoreCAM", "spreads"] == pytest.approx(10 / math.hypot(6, 10.3))
     # Ranks here 1, 2, 3; the paper's 2, 1, 3: ρ = 1 - 6·2 / (3·8).
     assert found.rank == found.rank_unproved == pytest.approx(0.5)
-    assert "within 2 standard errors: none" in found.sentence()
-    assert "EigenCAM 8.8" in found.sentence()  # 21.7 / √(1.5² + 1.97²)
+    assert found.chance == pytest.approx(1)  # no order of three is nearer to none than this
+    assert "may be none, by its 95% interval: no method; is not" in found.sentence()
+    assert "EigenCAM (4.5)" in found.sentence()  # 21.7 / (1.96·√(1.5² + 1.97²))
+    wide = agreement(table({"EigenCAM": 30.0, "GradCAM": 12.7}, error=6), "stack-mix").sentence()
+    assert "by its 95% interval: GradCAM; is not (in half intervals): EigenCAM (1.8)." in wide
 
 
 def test_what_is_at_zero_in_both_is_no_agreement():
@@ -52,7 +57,7 @@ def test_what_is_at_zero_in_both_is_no_agreement():
     # The paper's order is X and GradCAM swapped against ours: 22.7, 28.8, 23.8.
     assert found.rank_unproved == pytest.approx(1 - 6 * (4 + 1 + 1) / (3 * 8))
     assert found.rank == pytest.approx(1 - 6 * (4 + 1 + 1) / (4 * 15))
-    assert found.table.set_index("method").loc["HiResCAM", "errors"] == 0
+    assert found.table.set_index("method").loc["HiResCAM", "intervals"] == 0
 
 
 def test_other_images_and_what_is_missing():
@@ -60,7 +65,7 @@ def test_other_images_and_what_is_missing():
     assert found.table["paper"].tolist() == [21.6] and math.isnan(found.rank)
     empty = table({"GradCAM": math.nan, "HiResCAM": 0.0, "GradCAM++": 1.0, "XGradCAM": 2.0})
     found = agreement(empty, "stack-mix")
-    assert np.isnan(found.table.loc[0, "errors"]) and found.rank == pytest.approx(0.5)
+    assert np.isnan(found.table.loc[0, "intervals"]) and found.rank == pytest.approx(0.5)
     with pytest.raises(ValueError, match=r"^paper: got photographs; takes stack-mix, stack-gen"):
         agreement(table({"GradCAM": 20.0}, dataset="photographs"), "photographs")
     with pytest.raises(ValueError, match=r"^table: got no method of the paper's for stack-mix"):

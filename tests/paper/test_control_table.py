@@ -84,11 +84,13 @@ def test_means_and_differences_by_hand():
         ),
         (
             [0.4, 0.4, 0.3, 0.3],
-            "the hidden animal is not what lights up: without it, GradCAM's µ shows no",
+            "no effect of the hidden animal is shown: without it, GradCAM's µ×100 falls by 10.0 at "
+            "most, if at all",
         ),
         (
             [0.5, 0.5, 0.4, 0.4],
-            "the hidden animal is not what lights up: without it, GradCAM's µ shows no",
+            "no effect of the hidden animal is shown: without it, GradCAM's µ×100 falls by 0.0 at "
+            "most, if at all",
         ),
     ],
 )
@@ -113,8 +115,8 @@ def test_sentences():
     found = table(pd.concat([mix, gen, dark, rising]), where([0.12] * 4, [0.14] * 4))
     first, second, third = control.sentences(found, REAL).splitlines()
     assert first == (
-        "STACK-MIX: the hidden animal's class is not what lights up: without it, GradCAM's µ "
-        "shows no fall. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
+        "STACK-MIX: no effect of the hidden animal's class is shown: without it, GradCAM's µ×100 "
+        "falls by 0.0 at most, if at all. GradCAM's µ×100, another class instead: 20.0 → 20.0 (+0.0 "
         "[+0.0, +0.0]; 0 of the 1 methods above 5 fall); grey instead: 20.0 → 10.0 (-10.0 "
         "[-10.0, -10.0]; 1 of the 1 methods above 5 falls); no animal: skipped, only a scene that "
         "is drawn here (STACK-GEN of critters) can leave it out."
@@ -130,11 +132,11 @@ def test_sentences():
         "12% [12, 12] of its mass in the dead zone lies on the animal, which covers 14% of the zone."
     )
     assert third == (
-        "lite on photographs (notebook 9): the hidden object is what lights up. GradCAM's µ×100: "
-        "same class 68.2, another class 6.9, grey 0.0."
+        "lite on photographs (notebook 9): GradCAM's µ depends on the hidden object. GradCAM's "
+        "µ×100: same class 68.2, another class 6.9, grey 0.0."
     )
     blind = {"lite": REAL["lite"] | {"verdicts": {"GradCAM": "blind behind the wall"}}}
-    assert "is not shown to be what lights up" in control.sentences(found, blind)
+    assert "GradCAM's µ is not shown to depend on the" in control.sentences(found, blind)
     assert control.sentences(found[:0], REAL).startswith("No control")
 
 

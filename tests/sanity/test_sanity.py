@@ -159,6 +159,17 @@ def made_up(same, another, grey):
     return report.Report(pd.concat(parts), None, STACKED, ["Mine"], list(values), {}, {})
 
 
+def test_its_scope():
+    """Three images of one class, two of another, five alone; half a cell of two below the seen 8."""
+    made = made_up(0.6, 0.1, 0.0)
+    made.table["class"] = made.table["image"].map(dict(enumerate([0, 0, 0, 1, 1, 2, 3, 4, 5, 6])))
+    assert made.scope() == (
+        "10 images of 7 classes; 5 are alone of their class and stand above themselves, mirrored. "
+        # The norm of 6 of 16 equal rows.
+        f"µ is of rows 10 to 15; a map that is the same everywhere has µ×100 = {100 * (6 / 16) ** 0.5:.1f}."
+    )
+
+
 @pytest.mark.parametrize(
     "same, another, grey, verdict",
     [

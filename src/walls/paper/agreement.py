@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
+from scipy import stats
 
 from walls.paper.table1 import PAPER_TABLE
 
 IMAGES = 100  # of the paper, in each dataset
 NORMAL = 1.959964  # half a 95% interval, in standard errors
-COLUMNS = ["method", "ours", "paper", "difference", "spreads", "errors"]
+COLUMNS = ["method", "ours", "paper", "difference", "spreads", "intervals"]
 
 
 @dataclass(frozen=True)
@@ -19,34 +19,39 @@ class Agreement:
 
     `table`: a row per method of both, `COLUMNS`: µ×100 here and there, here less there, and that
     difference in units of both spreads (√(s² + s'²), s and s' standard deviations over images) and
-    of both standard errors (the root of the sum of their squares). `rank`: Spearman's ρ of the
-    means over these methods; `rank_unproved`: without those that both have at 0, as HiResCAM, which
-    is 0 by proof. NaN for fewer than three methods, or where all means of a side are equal.
+    of half its 95% interval, above 1 where that leaves 0 out (the root of the sum of both means'
+    squared half intervals: Zou and Donner, 2008). `rank`: Spearman's ρ of the means over these
+    methods; `rank_unproved`: without those that both have at 0, as HiResCAM, which is 0 by proof;
+    `chance`: how likely a ρ as far from 0 as that is among all orders. NaN for fewer than three
+    methods, or where all means of a side are equal.
     """
 
     dataset: str
     table: pd.DataFrame
     rank: float
     rank_unproved: float
+    chance: float
 
     def sentence(self) -> str:
-        """ρ, and the methods nearest to and farthest from the paper, in standard errors."""
-        size = self.table.set_index("method")["errors"].abs().dropna().sort_values()
-        within = [name for name, value in size.items() if value <= 2]
-        beyond = [f"{name} {value:.1f}" for name, value in size.items() if value > 2]
+        """ρ, and of which methods the difference from the paper is told from none."""
+        size = self.table.set_index("method")["intervals"].abs().dropna().sort_values()
+        inside = [name for name, value in size.items() if value <= 1]
+        outside = [f"{name} ({value:.1f})" for name, value in size.items() if value > 1]
         return (
-            f"{self.dataset.upper()}: rank correlation {self.rank:.2f} over {len(self.table)} "
-            f"methods ({self.rank_unproved:.2f} without those at 0 in both); within 2 standard "
-            f"errors: {', '.join(within) or 'none'}; beyond: {', '.join(beyond) or 'none'}."
+            f"{self.dataset.upper()}: rank correlation {self.rank_unproved:.2f} over the methods "
+            f"that aren't 0 in both (p = {self.chance:.2g}, exact; {self.rank:.2f} over all "
+            f"{len(self.table)}). The difference from the paper may be none, by its 95% interval: "
+            f"{', '.join(inside) or 'no method'}; is not (in half intervals): "
+            f"{', '.join(outside) or 'no method'}."
         )
 
 
 def agreement(table: pd.DataFrame, dataset: str, paper: str | None = None) -> Agreement:
     """Of a dataset in a table like figures/table1.csv, against the paper's own table.
 
-    `table`: dataset, method, mean, std, ci_low, ci_high, the 95% interval of the mean, whose width
-    gives its standard error, whatever it was resampled over (images, classes, networks); the
-    paper's is its standard deviation over the root of its 100 images. `paper`: which of the paper's
+    `table`: dataset, method, mean, std, ci_low, ci_high, the 95% interval of the mean, whatever it
+    was resampled over (images, classes, networks); half of the paper's is 1.96 times its standard
+    deviation over the root of its 100 images. `paper`: which of the paper's
     two datasets to compare with, by default the one of that name; photographs of another kind have
     none of their own. Raises ValueError for a dataset that isn't there, and for no method of both.
     """
@@ -60,7 +65,7 @@ def agreement(table: pd.DataFrame, dataset: str, paper: str | None = None) -> Ag
         raise ValueError(f"table: got no method of the paper's for {dataset}; takes {known}")
     own = own.loc[both]
     theirs = np.array([PAPER_TABLE[paper][method] for method in both])
-    error = (own["ci_high"] - own["ci_low"]).to_numpy() / (2 * NORMAL)
+    half = (own["ci_high"] - own["ci_low"]).to_numpy() / 2
     difference = own["mean"].to_numpy() - theirs[:, 0]
     columns = (
         both,
@@ -68,11 +73,28 @@ def agreement(table: pd.DataFrame, dataset: str, paper: str | None = None) -> Ag
         theirs[:, 0],
         difference,
         _over(difference, np.hypot(own["std"].to_numpy(), theirs[:, 1])),
-        _over(difference, np.hypot(error, theirs[:, 1] / np.sqrt(IMAGES))),
+        _over(difference, np.hypot(half, NORMAL * theirs[:, 1] / np.sqrt(IMAGES))),
     )
     found = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
     moving = found[(found["ours"] != 0) | (found["paper"] != 0)]
-    return Agreement(dataset, found, _rank(found), _rank(moving))
+    rank, rank_unproved = _rank(found), _rank(moving)
+    chance = float("nan")
+    if not np.isnan(rank_unproved):
+        known = moving.dropna(subset=["ours", "paper"])
+        chance = by_chance(known["ours"], known["paper"])
+    return Agreement(dataset, found, rank, rank_unproved, chance)
+
+
+def by_chance(one: pd.Series, other: pd.Series) -> float:
+    """How likely a ρ as far from 0 is among all orders: exact, as eight methods have few."""
+    ranks, fixed = stats.rankdata(one), stats.rankdata(other)
+    return stats.permutation_test(
+        (ranks,),
+        lambda ordered, axis: (ordered * fixed).sum(axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=np.inf,
+    ).pvalue
 
 
 def _over(difference: np.ndarray, unit: np.ndarray) -> np.ndarray:
@@ -85,4 +107,4 @@ def _rank(table: pd.DataFrame) -> float:
     known = table.dropna(subset=["ours", "paper"])
     if len(known) < 3 or known["ours"].nunique() < 2 or known["paper"].nunique() < 2:
         return float("nan")
-    return float(spearmanr(known["ours"], known["paper"]).statistic)
+    return float(stats.spearmanr(known["ours"], known["paper"]).statistic)

@@ -25,6 +25,7 @@ import pandas as pd
 from scipy import stats
 
 from walls.paper import networks
+from walls.paper.agreement import by_chance
 from walls.paper.ledger import (  # noqa: F401  the ledger's words, where its claims stand
     CERTIFIED,
     CLAIMS,
@@ -185,24 +186,12 @@ def datasets_agree(found: Findings) -> Judged:
     if means.shape[1] < 2 or len(means) < 4:
         return Judged(paper, "fewer than two datasets or four methods", UNTESTED)
     rho = stats.spearmanr(means["stack-mix"], means["stack-gen"]).statistic
-    p = _by_chance(means["stack-mix"], means["stack-gen"])
+    p = by_chance(means["stack-mix"], means["stack-gen"])
     alone = [stats.spearmanr(part).statistic >= AGREE for _, part in each.groupby("network")]
     verdict = HOLDS if rho >= AGREE and p < LEVEL else FAILS if rho < 0 else INCONCLUSIVE
     told = f"ρ = {rho:.2f} over {len(means)} methods (p = {p:.1g}, exact)"
     told += f"; {AGREE} or more on {sum(alone)} of {_counted(len(alone))}"
     return Judged(paper, told, verdict)
-
-
-def _by_chance(one: pd.Series, other: pd.Series) -> float:
-    """How likely a ρ as far from 0 is among all orders: exact, as eight methods have few."""
-    ranks, fixed = stats.rankdata(one), stats.rankdata(other)
-    return stats.permutation_test(
-        (ranks,),
-        lambda ordered, axis: (ordered * fixed).sum(axis),
-        permutation_type="pairings",
-        vectorized=True,
-        n_resamples=np.inf,
-    ).pvalue
 
 
 @claim(

@@ -138,8 +138,8 @@ def sentences(table: pd.DataFrame, networks: Mapping[str, dict]) -> str:
             rows = {row["control"]: row for row in report["activity"] if row["method"] == method}
             means = ", ".join(f"{word} {rows[word]['mean']:.1f}" for word in SAID if word in rows)
             seen = report["verdicts"][method] == OBJECT
-            told = "is what lights up" if seen else "is not shown to be what lights up"
-            said = f"{name} on photographs (notebook 9): the hidden object {told}"
+            told = "depends" if seen else "is not shown to depend"
+            said = f"{name} on photographs (notebook 9): {method}'s µ {told} on the hidden object"
             lines.append(f"{said}. {method}'s µ×100: {means}.")
     return "\n".join(lines)
 
@@ -173,7 +173,8 @@ def answer(rows: pd.DataFrame, method: str) -> str:
     """Whether the hidden animal is what lights up, in words; `rows`: a method's, by control.
 
     By what goes with the animal where it can be left out, else with its class: most of µ (more than
-    MOST, with the whole interval), a part, more or less than half, or nothing that can be told.
+    MOST, with the whole interval), a part, more or less than half, or nothing that is shown; then
+    how much it may be, by the interval's upper end.
     """
     control = next((name for name in (REDRAWN, ANOTHER) if name in rows.index), None)
     if control is None or not rows.loc[SAME, "mean"] > 0:
@@ -183,6 +184,8 @@ def answer(rows: pd.DataFrame, method: str) -> str:
     if row["difference_low"] > half:
         return f"{what} is what lights up: without it, most of {method}'s µ is gone"
     if row["difference_low"] <= 0:
-        return f"{what} is not what lights up: without it, {method}'s µ shows no fall"
+        most = max(row["difference_high"], 0.0)
+        fall = f"{method}'s µ×100 falls by {most:.1f} at most, if at all"
+        return f"no effect of {what} is shown: without it, {fall}"
     part = "less than half" if row["difference_high"] < half else "about half"
     return f"{what} is part of what lights up: without it, {part} of {method}'s µ is gone"

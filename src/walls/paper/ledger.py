@@ -120,4 +120,4 @@ def counted(ledger: list[dict]) -> str:
     counts = Counter(row["verdict"] for row in ledger).most_common()
     said = (f"{number} {verbs[verdict][number > 1]}" for verdict, number in counts)
     held = ", ".join(f"{kinds[kind]} {kind}" for kind in (PROVED, CERTIFIED, OBSERVED))
-    return f"Of the paper's {len(ledger)} claims, {', '.join(said)}; of those that hold, {held}."
+    return f"Of {len(ledger)} claims, {', '.join(said)}; of those that hold, {held}."

@@ -48,10 +48,10 @@ def _body(report: Report, title: str, pictures: list[str]) -> list[str]:
     few = [f'<img src="{picture}" alt="Maps of one image under each control">' for picture in maps]
     return [
         f"<h1>{html.escape(title)}: do its saliency maps show what it can't see?</h1>",
-        f"<p>{report.certified()} µ is the share of a map's l2 norm that lies in the "
-        f"{report.zone.measured_rows} rows whose scores come from hidden features alone. A map "
-        f"that is the same everywhere has µ×100 = {100 * report.uniform:.1f}. Scores below zero "
-        f"count as {negative}.</p>",
+        f"<p>{report.certified()} µ is the l2 norm of a map's part in the "
+        f"{report.zone.measured_rows} rows whose scores come from hidden features alone, over that "
+        "of the whole map. A map that is the same everywhere has µ×100 = "
+        f"{100 * report.uniform:.1f}. Scores below zero count as {negative}.</p>",
         "<h2>Verdicts</h2>",
         f'<div class="wide">{report.wide().to_html(border=0)}</div>',
         "<p>Mean µ×100 and its 95% interval, by resampling whole classes. The same upper part "

@@ -132,6 +132,17 @@ class Report:
             f"{self.certificate.dead_gradient:g}."
         )
 
+    def scope(self) -> str:
+        """How many images and classes, how many stand above themselves; which rows µ is of."""
+        rows, classes = self.zone.measured, self.classes
+        alone = sum(classes.count(one) == 1 for one in classes)
+        return (
+            f"{len(classes)} images of {len(set(classes))} classes; {alone} are alone of their "
+            f"class and stand above themselves, mirrored. µ is of rows {rows.start} to "
+            f"{rows.stop - 1}; a map that is the same everywhere has µ×100 = "
+            f"{100 * self.uniform:.1f}."
+        )
+
     def wide(self) -> pd.DataFrame:
         """Mean µ×100 and its interval as text, a method a row, a control a column; the verdict."""
         found = self.summary()

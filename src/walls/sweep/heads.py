@@ -236,9 +236,10 @@ def verdict(table: pd.DataFrame) -> str:
     moved = ", ".join(f"{method} {before:.1f} to {after:.1f}" for method, before, after in methods)
     first, last = low.iloc[0], high.iloc[0]
     return (
-        f"From a wall of {first['wall_rows']} rows to one of {last['wall_rows']}, top-1 goes from "
-        f"{first['top1']:.1%} to {last['top1']:.1%}, and the mean µ×100 where the network can't "
-        f"see: {moved} (a uniform map: {first['uniform']:.1f} to {last['uniform']:.1f})."
+        "With new heads on the baseline's frozen features, from a wall of "
+        f"{first['wall_rows']} rows to one of {last['wall_rows']}: top-1 {first['top1']:.1%} to "
+        f"{last['top1']:.1%}, and the mean µ×100 where the network can't see: {moved} (a uniform "
+        f"map: {first['uniform']:.1f} to {last['uniform']:.1f})."
     )
 
 

@@ -140,7 +140,7 @@ def verdict(found: dict[str, Rows]) -> str:
         f"yet GradCAM's expected score there is exactly {rows[last]['exact']:.3g} at {last} "
         f"(Monte Carlo: {rows[last]['sampled']:.3g}; all positions and V within {worst:.2g} "
         f"standard errors). The paper's bound is {100 * rows[last]['Eq. 5 / exact']:.0f}% of it, "
-        "and tends to 71%. For the predicted one of ten classes, the expected score is "
+        "and tends to 71%. For the predicted one of ten classes (8 filters), the expected score is "
         f"{predicted['of a fixed class']:.2g} times that of a fixed class, and the score is "
         f"positive in {100 * predicted['P, law']:.0f}% of the networks. One network's map has "
         f"µ = {picture['µ of the raw map']:.2f} there. HiResCAM and LayerCAM score exactly "
