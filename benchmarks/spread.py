@@ -229,6 +229,7 @@ def report(table: pd.DataFrame, commit: str) -> str:
 {table[shown].to_markdown(index=False, floatfmt=".1f")}
 
 `weights`: the first digits of the masked network's MD5; equal where two runs are the same to the last bit.
+`as committed`: as the stages run it, of the commit above; later commits and other machines give other weights.
 Not run: {"; ".join(left) or "none"}.
 
 ## Numbers

@@ -48,7 +48,7 @@ def _map(
         )
     )
     if bar:
-        plt.colorbar(drawn, ax=ax, shrink=0.8, format="%.2g", label="score")
+        plt.colorbar(drawn, ax=ax, shrink=0.8, format="%.2g")
     _bare(ax, title)
 
 
