@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tf
 
 from benchmarks.measure import clocked, hardware, quartiles
+from benchmarks.spread import sources_commit
 from walls.base import seeds
 from walls.base.files import write_csv
 from walls.images import loaders, reading, transforms
@@ -317,7 +318,7 @@ def report(
     growth = np.median(used[len(used) // 2 :]) - np.median(used[: len(used) // 2])
     return f"""# Training, measured
 
-`python -m benchmarks.training` on {hardware(device, *VERSIONS)}.
+`python -m benchmarks.training` of {sources_commit()[:7]} on {hardware(device, *VERSIONS)}.
 
 ## Masked training against a plain loop
 

@@ -44,6 +44,8 @@ def test_scorecams_moves_are_differences_of_means(tmp_path):
     assert "-0.5 at width 0.125, -1.0 at width 0.25, -2.0 at width 0.5" in told
     assert "by +3.0 with batch norm and +1.5 without" in told
     assert "The lowest mean here is 19.5; the\npaper has 19.9 and 18.5." in told
-    assert "is 20.1 to 20.5 with batch\nnorm and 10.1 to 10.5 without; in the paper 10.3 and" in told
+    assert (
+        "is 20.1 to 20.5 with batch\nnorm and 10.1 to 10.5 without; in the paper 10.3 and" in told
+    )
     assert why._moves(table.iloc[:4]) == "2 of 6 trainings so far."
     assert why._moves(table.iloc[:6]) == "3 of 6 trainings so far."

@@ -105,10 +105,8 @@ def test_the_citation_prefers_the_paper():
     paper, readme = citation["preferred-citation"], (ROOT / "README.md").read_text()
     assert citation["license"] == "MIT" and (ROOT / "LICENSE").read_text().startswith("MIT License")
     assert paper["type"] == "conference-paper" and paper["collection-title"] and citation["authors"]
-    assert (
-        f"doi       = {{{paper['doi']}}}" in readme
-        and f"pages     = {{{paper['start']}--{paper['end']}}}" in readme
-    )
+    assert f"doi = {{{paper['doi']}}}" in readme
+    assert f"pages = {{{paper['start']}--{paper['end']}}}" in readme
     assert [author["family-names"] for author in paper["authors"]] == [
         "Taimeskhanov",
         "Sicre",
