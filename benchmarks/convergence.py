@@ -21,8 +21,7 @@ import torch
 from matplotlib.figure import Figure
 from safetensors.torch import load_file
 
-from benchmarks.measure import activities, hardware
-from benchmarks.spread import sources_commit
+from benchmarks.measure import activities, hardware, sources_commit
 from walls.base import params, paths
 from walls.figures import style
 from walls.images import stacked

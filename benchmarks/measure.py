@@ -11,6 +11,7 @@ from datetime import date
 import numpy as np
 import torch
 
+from walls.base import paths
 from walls.network.classifier import Classifier
 from walls.pipeline import log
 from walls.saliency.activity import measured
@@ -60,3 +61,21 @@ def hardware(device: torch.device, *packages: str) -> str:
     cpu = f"{log.processor()}, {torch.get_num_threads()} threads"
     gpu = f"{torch.cuda.get_device_name()}, with " if device.type == "cuda" else ""
     return f"{gpu}{cpu}; Python {platform.python_version()}, {', '.join(packages)}; {date.today().isoformat()}"
+
+
+def sources_commit() -> str:
+    """The last commit that touched what the results are made of."""
+    sources = [
+        "src",
+        ":!src/walls/project",
+        ":!src/walls/pipeline",
+        "notebooks",
+        "dvc.yaml",
+        "params.yaml",
+        "rejects.csv",
+        "crops.csv",
+    ]
+    log = ["git", "log", "-1", "--format=%H", "--", *sources]
+    return subprocess.run(
+        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
+    ).stdout.strip()

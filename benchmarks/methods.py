@@ -22,7 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.spread import sources_commit
+from benchmarks.measure import sources_commit
 from walls.base import files, paths
 from walls.figures import style
 from walls.images import loaders, transforms

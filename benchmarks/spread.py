@@ -31,7 +31,7 @@ import torch
 import yaml
 from dvc.utils.serialize import modify_yaml
 
-from benchmarks.measure import hardware
+from benchmarks.measure import hardware, sources_commit
 from walls.base import paths
 from walls.paper import claims
 from walls.project import verify
@@ -154,24 +154,6 @@ def prepared(
         call(partial, "dvc", "repro", *stages)
         partial.rename(base)
     return base
-
-
-def sources_commit() -> str:
-    """The last commit that touched what the results are made of."""
-    sources = [
-        "src",
-        ":!src/walls/project",
-        ":!src/walls/pipeline",
-        "notebooks",
-        "dvc.yaml",
-        "params.yaml",
-        "rejects.csv",
-        "crops.csv",
-    ]
-    log = ["git", "log", "-1", "--format=%H", "--", *sources]
-    return subprocess.run(
-        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
-    ).stdout.strip()
 
 
 def lines(file: Path, commit: str) -> pd.DataFrame:

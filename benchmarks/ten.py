@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 import yaml
 
-from benchmarks.measure import hardware
-from benchmarks.spread import HERE, call, edit, lines, prepared, sources_commit
+from benchmarks.measure import hardware, sources_commit
+from benchmarks.spread import HERE, call, edit, lines, prepared
 from walls.base import params, paths
 from walls.paper import networks, results
 from walls.paper.table1 import PAPER_TABLE

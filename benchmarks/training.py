@@ -32,8 +32,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as tf
 
-from benchmarks.measure import clocked, hardware, quartiles
-from benchmarks.spread import sources_commit
+from benchmarks.measure import clocked, hardware, quartiles, sources_commit
 from walls.base import seeds
 from walls.base.files import write_csv
 from walls.images import loaders, reading, transforms

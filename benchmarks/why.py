@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import activities, hardware
-from benchmarks.spread import lines, sources_commit
+from benchmarks.measure import activities, hardware, sources_commit
+from benchmarks.spread import lines
 from walls.base import params, paths
 from walls.base.progress import track
 from walls.images import stacked
