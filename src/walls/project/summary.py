@@ -14,7 +14,7 @@ def show() -> None:
     print(f"The bottom {dead_zone_words(wall)}: no logit depends on them.")
     print(f"Activity there, µ×100: {'; '.join(headlines(root)) or 'not tested here'}.")
     print(f"Top-1 accuracy: {top1 or 'not tested here'}.")
-    print(f"The paper's claims: {verdicts_words(claims)}.")
+    print(f"Claims: {verdicts_words(claims)}.")
     print(f"It took {log.took()}")
     print(
         "Open rendered/7_paper.ipynb (every figure and claim), "
