@@ -75,7 +75,7 @@ def sources_commit() -> str:
         "rejects.csv",
         "crops.csv",
     ]
-    log = ["git", "log", "-1", "--format=%H", "--", *sources]
+    command = ["git", "log", "-1", "--format=%H", "--", *sources]
     return subprocess.run(
-        log, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
+        command, cwd=paths.root(), capture_output=True, check=True, encoding="utf-8"
     ).stdout.strip()

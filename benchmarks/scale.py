@@ -34,6 +34,7 @@ from walls.base import files, paths
 from walls.figures import style
 from walls.images import loaders, stacked
 from walls.network import architecture, classifier
+from walls.paper.table1 import PAPER_TABLE
 from walls.saliency import evaluation
 from walls.saliency.settings import Cams
 from walls.sources import manifest
@@ -252,7 +253,8 @@ computed in a fresh process without them, have the same maps and activities to t
 
 def how() -> str:
     """The command, and what it does."""
-    kept = IMAGENET * (len(GRADIENT) + 4) * 14 * 14 * 4 / 1e9
+    methods = {*GRADIENT, *PAPER_TABLE["stack-mix"]}
+    kept = IMAGENET * len(methods) * 14 * 14 * 4 / 1e9
     return f"""How: `accelerate launch --num_processes N -m walls evaluate stack-mix`, a process a GPU, after `dvc repro train stacks` with
 the images in `stacks.mix_dir`. Each process computes every n-th batch and keeps it in `.resume/`, in a file named after its
 pixels, the weights, the settings, the code and the machine (torch, threads, device): where one dies the others stop, and the

@@ -185,7 +185,7 @@ The paper tunes the learning rate and the number of steps to a low average drop;
 
 It starts from a uniform map, which is spread over every position.
 {chr(10).join(told)}
-The paper has {PAPER_TABLE["stack-mix"]["Opti-CAM"][0]} and {PAPER_TABLE["stack-gen"]["Opti-CAM"][0]}; the lowest of these settings has {own["mean"].min():.1f}."""
+The paper has {_of_paper("Opti-CAM")[0]}; the lowest of these settings has {own["mean"].min():.1f}."""
 
 
 def _scorecam_section(own: pd.DataFrame) -> str:
@@ -226,13 +226,18 @@ def _moves(own: pd.DataFrame) -> str:
     wider = means.loc[WIDTHS[-1]] - means.loc[WIDTHS[0]]
     spread = score.groupby("batch_norm")["std"].agg(["min", "max"])
     apart = {norm: f"{low:.1f} to {high:.1f}" for norm, low, high in spread.itertuples()}
-    paper = " and ".join(f"{PAPER_TABLE[dataset]['ScoreCAM'][1]}" for dataset in PAPER_TABLE)
-    lowest = " and ".join(f"{PAPER_TABLE[dataset]['ScoreCAM'][0]}" for dataset in PAPER_TABLE)
+    paper_mean, paper_std = _of_paper("ScoreCAM")
     return f"""Without batch norm ScoreCAM's mean over both datasets moves by {without};
 from width {WIDTHS[0]:g} to {WIDTHS[-1]:g} by {wider[True]:+.1f} with batch norm and {wider[False]:+.1f} without. By chance alone two trainings differ by
 several points (the standard deviation over ten trainings stands in [ten.md](ten.md)). The lowest mean here is {score["mean"].min():.1f}; the
-paper has {lowest}. The standard deviation over images is {apart[True]} with batch
-norm and {apart[False]} without; in the paper {paper}."""
+paper has {paper_mean}. The standard deviation over images is {apart[True]} with batch
+norm and {apart[False]} without; in the paper {paper_std}."""
+
+
+def _of_paper(method: str) -> list[str]:
+    """The paper's means of a method on both datasets, in words, and its standard deviations."""
+    pairs = zip(*(table[method] for table in PAPER_TABLE.values()), strict=True)
+    return [" and ".join(map(str, pair)) for pair in pairs]
 
 
 def _cell(mean: float, std: float) -> str:
